@@ -1,0 +1,148 @@
+"""The seams of the gateway: what it needs from outside, as Protocols, and the errors they raise."""
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import msgspec
+
+HeaderPairs = list[tuple[bytes, bytes]]
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where connections go: `scheme` is http or https, `host` a name or address, `port` a number."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+class UpstreamRequest(msgspec.Struct, frozen=True):
+    """One request as it goes on the wire.
+
+    `target` is the raw path and query. `headers` are sent as they are, in order; the engine adds
+    `Host` and the framing header (`Content-Length` for bytes, chunked for an iterator) and nothing
+    else. `read_timeout_s` bounds the wait for the head and for each further piece of the body.
+    `is_repeatable` says that sending twice does no harm (a retry on a stale connection is allowed
+    even after bytes were written).
+    """
+
+    origin: Origin
+    method: bytes
+    target: bytes
+    headers: HeaderPairs
+    body: bytes | AsyncIterator[bytes]
+    read_timeout_s: float
+    is_repeatable: bool = False
+
+
+class UpstreamResponse(Protocol):
+    """The head of an answer, and its body as it comes."""
+
+    status: int
+    headers: HeaderPairs
+
+    async def read(self, bytes_max: int) -> bytes:
+        """The whole body. Raises ResponseTooLarge past `bytes_max`, and every error of `chunks`."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, never empty pieces, content-coding untouched.
+
+        Reading slowly stops the socket (back-pressure). Raises ReadTimedOut, ResponseCut,
+        MalformedResponse. Closing the iterator early closes the connection.
+        """
+        ...
+
+    def is_finished(self) -> bool:
+        """Whether the body has been received whole."""
+        ...
+
+    async def close(self) -> None:
+        """Give the connection back (body read whole) or close it. Idempotent."""
+        ...
+
+
+class Upstream(Protocol):
+    """An HTTP client engine: `fast` or `httpx`. One behaviour suite, tests/upstream."""
+
+    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
+        """Returns at the final head (1xx passed over).
+
+        Raises ConnectFailed, ConnectTimedOut, PoolTimedOut, WriteTimedOut, ReadTimedOut,
+        ResetBeforeResponse, MalformedResponse. Cancelling closes the connection.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+class UpstreamError(Exception):
+    """The upstream gave no usable answer. `code` is stable, `is_timeout` picks 504 over 502."""
+
+    code = "upstream_failed"
+    is_timeout = False
+    sent_nothing = False
+    """No byte of the request can have reached the application behind the upstream."""
+
+
+class ConnectFailed(UpstreamError):
+    """No connection: refused, unreachable, name unknown, TLS not verified."""
+
+    code = "connect_failed"
+    sent_nothing = True
+
+
+class ConnectTimedOut(UpstreamError):
+    """No connection in time."""
+
+    code = "connect_timeout"
+    is_timeout = True
+    sent_nothing = True
+
+
+class PoolTimedOut(UpstreamError):
+    """Every connection to the origin was busy for too long."""
+
+    code = "pool_timeout"
+    is_timeout = True
+    sent_nothing = True
+
+
+class WriteTimedOut(UpstreamError):
+    """The upstream stopped taking the request."""
+
+    code = "write_timeout"
+    is_timeout = True
+
+
+class ReadTimedOut(UpstreamError):
+    """The upstream went silent."""
+
+    code = "read_timeout"
+    is_timeout = True
+
+
+class ResetBeforeResponse(UpstreamError):
+    """The connection ended before a whole head arrived."""
+
+    code = "reset_before_response"
+
+
+class ResponseCut(UpstreamError):
+    """The connection ended inside the body."""
+
+    code = "response_cut"
+
+
+class MalformedResponse(UpstreamError):
+    """What came is not HTTP/1.1, or its framing contradicts itself."""
+
+    code = "malformed_response"
+
+
+class ResponseTooLarge(UpstreamError):
+    """Head or body is over the limit."""
+
+    code = "response_too_large"
