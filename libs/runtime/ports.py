@@ -1,0 +1,81 @@
+"""Whether a loopback port is free, and who has it when it is not."""
+
+import errno
+import socket
+
+import msgspec
+
+
+class PortOwner(msgspec.Struct, frozen=True):
+    """The process that listens. Both None when the system does not let us see it."""
+
+    pid: int | None
+    program: str | None
+
+
+class PortInUse(OSError):
+    """A port that was to be ours belongs to another process; the text names both."""
+
+    def __init__(self, port: int, owner: PortOwner) -> None:
+        who = f"by pid {owner.pid} ({owner.program})" if owner.pid else "by another user's process"
+        super().__init__(errno.EADDRINUSE, f"port {port} is in use {who}")
+        self.port = port
+        self.owner = owner
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a server could listen there now. Raises PermissionError below 1024 without right."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            # Binding alone may pass beside a socket that is bound but does not listen yet.
+            probe.listen(1)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
+    return True
+
+
+def owner(port: int) -> PortOwner:
+    """Who listens on a TCP port, as far as the system lets us see."""
+    import psutil
+
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:
+        return PortOwner(None, None)
+    for connection in connections:
+        if connection.status != psutil.CONN_LISTEN or connection.laddr.port != port:
+            continue
+        if connection.pid is None:
+            break
+        try:
+            return PortOwner(connection.pid, psutil.Process(connection.pid).name())
+        except psutil.Error:
+            return PortOwner(connection.pid, "unknown")
+    return PortOwner(None, None)
+
+
+def require_free(port: int, host: str = "127.0.0.1") -> None:
+    """Raises PortInUse, naming the port and its owner, when it is taken."""
+    if not is_free(port, host):
+        raise PortInUse(port, owner(port))
+
+
+def choose_free(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Distinct ports that are free now. The next one to ask may get them first: use them soon."""
+    probes: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            probes.append(probe)
+            probe.bind((host, 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
