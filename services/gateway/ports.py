@@ -146,3 +146,30 @@ class ResponseTooLarge(UpstreamError):
     """Head or body is over the limit."""
 
     code = "response_too_large"
+
+
+class JournalUnavailable(Exception):
+    """The journal cannot keep an event: past its limit, or the disk is full."""
+
+    code = "metering_unavailable"
+
+
+class Lane(Protocol):
+    """One incarnation of append-only segments; an exchange stays in its lane."""
+
+    def append(self, payload: bytes) -> object:
+        """Keep an event; one write. Raises JournalUnavailable."""
+        ...
+
+
+class Journal(Protocol):
+    """What a worker owes the bus."""
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether new exchanges may be admitted."""
+        ...
+
+    def lane(self) -> Lane:
+        """The lane of a new exchange."""
+        ...

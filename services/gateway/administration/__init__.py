@@ -1,0 +1,1 @@
+"""Admin use cases, one resource a file: validate, store, announce."""

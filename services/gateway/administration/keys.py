@@ -1,0 +1,180 @@
+"""Client keys: who may call, with which provider settings."""
+
+import time
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any, Protocol
+
+import msgspec
+
+from contracts.ids import new_id, to_text
+from gateway.administration.invalid import Invalid
+from runtime.settings import parse_duration
+
+_RATE_UNITS = ("h", "m", "s", "d")
+_COST_UNITS = ("m", "h", "d", "mo")
+
+
+class NewAllowedPath(msgspec.Struct):
+    """A route template and a method."""
+
+    path: str = ""
+    method: str = ""
+
+
+class NewKey(msgspec.Struct, rename="camel"):
+    """What a client sends to create one. Money keeps its decimal text."""
+
+    name: str = ""
+    key: str = ""
+    tags: list[str] | None = None
+    setting_id: str = ""
+    setting_ids: list[str] | None = None
+    cost_limit_in_usd: Decimal = Decimal(0)
+    cost_limit_in_usd_over_time: Decimal = Decimal(0)
+    cost_limit_in_usd_unit: str = ""
+    rate_limit_over_time: int = 0
+    rate_limit_unit: str = ""
+    ttl: str = ""
+    allowed_paths: list[NewAllowedPath] | None = None
+    should_log_request: bool = False
+    should_log_response: bool = False
+    rotation_enabled: bool = False
+    policy_id: str = ""
+    is_key_not_hashed: bool = False
+
+
+class StoredKey(msgspec.Struct, frozen=True):
+    """One as it is stored. The key itself is not: `key_hash` is lower-case hex SHA-256 of it."""
+
+    key_id: str
+    key_hash: str
+    shown_key: str
+    new: NewKey
+    created_at: int
+    updated_at: int
+    revoked: bool = False
+    revoked_reason: str = ""
+
+
+class KeyStore(Protocol):
+    """Where keys are kept."""
+
+    async def create_key(self, key: StoredKey) -> None:
+        """Stores it and announces it.
+
+        Raises Invalid when a setting it names does not exist, Conflict when the key is taken.
+        """
+        ...
+
+
+def check(new: NewKey) -> None:
+    """The rules of the key table, in its order. Raises Invalid."""
+    if not new.setting_id and not new.setting_ids:
+        raise Invalid("settingId is not set in either setting_id or setting_ids field")
+    if new.setting_id and new.setting_ids:
+        raise Invalid("either settingId or settingIds")
+    invalid = [
+        *(["tags"] if any(not tag for tag in new.tags or ()) else []),
+        *(["key"] if not new.key else []),
+        *(["name"] if not new.name else []),
+        *[f"settingIds[{i}]" for i, text in enumerate(new.setting_ids or ()) if not text],
+        *(["costLimitInUsd"] if new.cost_limit_in_usd < 0 else []),
+        *(["costLimitInUsdOverTime"] if new.cost_limit_in_usd_over_time < 0 else []),
+        *(["rateLimitOverTime"] if new.rate_limit_over_time < 0 else []),
+        *(["ttl"] if new.ttl and not _is_go_duration(new.ttl) else []),
+        *_invalid_path(new.allowed_paths),
+    ]
+    if invalid:
+        raise Invalid(f"fields [{', '.join(invalid)}] are invalid")
+    _check_unit("rate limit", new.rate_limit_unit, bool(new.rate_limit_over_time), _RATE_UNITS)
+    _check_unit(
+        "cost limit",
+        new.cost_limit_in_usd_unit,
+        bool(new.cost_limit_in_usd_over_time),
+        _COST_UNITS,
+    )
+    texts = [new.name, new.key, new.policy_id, *(new.tags or ())]
+    if any("\0" in text for text in texts):
+        raise Invalid("NUL is not allowed in name, key, policyId and tags")
+
+
+def _is_go_duration(text: str) -> bool:
+    if text.endswith("d") or text[-1:].isdigit():
+        return False
+    try:
+        parse_duration(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _invalid_path(paths: list[NewAllowedPath] | None) -> list[str]:
+    for i, path in enumerate(paths or ()):
+        if not path.path:
+            return [f"allowedPaths.{i}.path"]
+        if not path.method:
+            return [f"allowedPaths.{i}.method"]
+    return []
+
+
+def _check_unit(name: str, unit: str, has_amount: bool, units: tuple[str, ...]) -> None:
+    if unit and not has_amount:
+        raise Invalid(f"{name} over time can not be empty if {name} unit is specified")
+    if has_amount and not unit:
+        raise Invalid(f"{name} unit can not be empty if {name} over time is specified")
+    if unit and unit not in units:
+        raise Invalid(f"{name} unit can not be identified")
+
+
+async def create(new: NewKey, store: KeyStore) -> StoredKey:
+    """Validates, stores, announces. Raises Invalid, Conflict."""
+    check(new)
+    digest = sha256(new.key.encode()).hexdigest()
+    now = int(time.time())
+    stored = StoredKey(
+        key_id=to_text(new_id()),
+        key_hash=digest,
+        shown_key=new.key if new.is_key_not_hashed else digest,
+        new=new,
+        created_at=now,
+        updated_at=now,
+    )
+    await store.create_key(stored)
+    return stored
+
+
+def to_wire(key: StoredKey) -> dict[str, Any]:
+    """One as clients see it; every field always present."""
+    new = key.new
+    return {
+        "name": new.name,
+        "createdAt": key.created_at,
+        "updatedAt": key.updated_at,
+        "tags": new.tags,
+        "keyId": key.key_id,
+        "revoked": key.revoked,
+        "key": key.shown_key,
+        "revokedReason": key.revoked_reason,
+        "costLimitInUsd": _number(new.cost_limit_in_usd),
+        "costLimitInUsdOverTime": _number(new.cost_limit_in_usd_over_time),
+        "costLimitInUsdUnit": new.cost_limit_in_usd_unit,
+        "rateLimitOverTime": new.rate_limit_over_time,
+        "rateLimitUnit": new.rate_limit_unit,
+        "ttl": new.ttl,
+        "settingId": new.setting_id,
+        "allowedPaths": None
+        if new.allowed_paths is None
+        else [{"method": path.method, "path": path.path} for path in new.allowed_paths],
+        "settingIds": new.setting_ids or [],
+        "shouldLogRequest": new.should_log_request,
+        "shouldLogResponse": new.should_log_response,
+        "rotationEnabled": new.rotation_enabled,
+        "policyId": new.policy_id,
+        "isKeyNotHashed": new.is_key_not_hashed,
+    }
+
+
+def _number(amount: Decimal) -> msgspec.Raw:
+    """A decimal as a JSON number, digit for digit."""
+    return msgspec.Raw(f"{amount:f}".encode())

@@ -1,0 +1,142 @@
+"""Provider settings: where and as whom to call a provider."""
+
+import time
+from typing import Any, Protocol
+
+import msgspec
+
+from contracts.config import CostMap
+from contracts.ids import new_id, to_text
+from gateway.administration.invalid import Invalid
+from gateway.routing.targets import BadBaseUrl, parse_base
+from gateway.values import Provider
+
+
+class NewProviderSetting(msgspec.Struct, rename="camel"):
+    """What a client sends to create one. `cost_map` keeps its own JSON text."""
+
+    provider: str = ""
+    setting: dict[str, str] | None = None
+    name: str | None = None
+    allowed_models: list[str] | None = None
+    cost_map: msgspec.Raw | None = None
+    usage_on_streams: str | None = None
+
+
+class StoredProviderSetting(msgspec.Struct, frozen=True):
+    """One as it is stored, secrets included."""
+
+    id: str
+    provider: str
+    name: str
+    setting: dict[str, str]
+    allowed_models: list[str]
+    cost_map: str | None
+    usage_on_streams: str
+    created_at: int
+    updated_at: int
+
+
+class SettingStore(Protocol):
+    """Where provider settings are kept."""
+
+    async def create_setting(self, setting: StoredProviderSetting) -> None:
+        """Stores it and announces it."""
+        ...
+
+    async def settings(self, ids: list[str]) -> list[StoredProviderSetting]:
+        """Those with these ids, in their order; all when none are given."""
+        ...
+
+
+def checked_cost_map(raw: msgspec.Raw | None) -> str | None:
+    """A cost map's JSON text. Raises Invalid when a price is no non-negative JSON number."""
+    if raw is None or bytes(raw) == b"null":
+        return None
+    try:
+        read = msgspec.json.decode(bytes(raw), type=CostMap)
+    except msgspec.DecodeError as error:
+        raise Invalid(f"costMap is not valid: {error}") from None
+    for prices in (
+        read.prompt_cost_per_model,
+        read.completion_cost_per_model,
+        read.embeddings_cost_per_model,
+    ):
+        for model, price in (prices or {}).items():
+            text = bytes(price).decode()
+            if not text[:1].isdigit():
+                raise Invalid(f"costMap: the price of {model} must be a non-negative number")
+    return bytes(raw).decode()
+
+
+async def create(
+    new: NewProviderSetting, store: SettingStore, providers: dict[str, Provider]
+) -> StoredProviderSetting:
+    """Validates, stores, announces. Raises Invalid."""
+    if not new.provider:
+        raise Invalid("provider field cannot be empty")
+    provider = providers.get(new.provider)
+    if provider is None:
+        raise Invalid(f"provider {new.provider} is not supported")
+    values = new.setting or {}
+    missing = [field for field in provider.required if not values.get(field)]
+    if missing:
+        raise Invalid(f"provider {new.provider} is missing fields {','.join(missing)}")
+    _check_values(values)
+    if new.usage_on_streams not in (None, "ask", "never"):
+        raise Invalid("usageOnStreams must be ask or never")
+    now = int(time.time())
+    setting = StoredProviderSetting(
+        id=to_text(new_id()),
+        provider=new.provider,
+        name=new.name or "",
+        setting=values,
+        allowed_models=new.allowed_models or [],
+        cost_map=checked_cost_map(new.cost_map),
+        usage_on_streams=new.usage_on_streams or "ask",
+        created_at=now,
+        updated_at=now,
+    )
+    await store.create_setting(setting)
+    return setting
+
+
+def _check_values(values: dict[str, str]) -> None:
+    if "url" in values:
+        try:
+            parse_base(values["url"])
+        except BadBaseUrl as error:
+            raise Invalid(f"setting.url: {error}") from None
+    for name, value in values.items():
+        if "\0" in value or "\0" in name:
+            raise Invalid("setting must not hold NUL")
+        if name == "apikey" and not _is_header_safe(value):
+            raise Invalid("setting.apikey must be printable ASCII")
+
+
+def _is_header_safe(value: str) -> bool:
+    return all(0x21 <= ord(char) <= 0x7E for char in value)
+
+
+SECRET_FIELDS = frozenset({"apikey", "awsSecretAccessKey", "awsAccessKeyId"})
+
+
+def to_wire(setting: StoredProviderSetting) -> dict[str, Any]:
+    """One as clients see it: secrets left out, `setting` left out when nothing else is in it."""
+    shown = {key: value for key, value in setting.setting.items() if key not in SECRET_FIELDS}
+    wire: dict[str, Any] = {
+        "createdAt": setting.created_at,
+        "updatedAt": setting.updated_at,
+        "provider": setting.provider,
+    }
+    if shown:
+        wire["setting"] = shown
+    wire |= {
+        "id": setting.id,
+        "name": setting.name,
+        "allowedModels": setting.allowed_models,
+        "costMap": None if setting.cost_map is None else msgspec.Raw(setting.cost_map.encode()),
+    }
+    if setting.usage_on_streams != "ask":
+        wire["usageOnStreams"] = setting.usage_on_streams
+    return wire

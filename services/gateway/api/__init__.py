@@ -1,0 +1,1 @@
+"""HTTP to values and back; the only place that imports Litestar."""

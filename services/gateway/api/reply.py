@@ -1,0 +1,85 @@
+"""The way back to the client, over ASGI."""
+
+import asyncio
+from typing import Any
+
+from litestar.types import Receive, Send
+
+from gateway.ports import HeaderPairs
+from gateway.values import ClientLeft, Refusal
+
+
+class AsgiReply:
+    """Implements Reply for one request."""
+
+    __slots__ = ("_receive", "_send", "_watching")
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._watching: asyncio.Future[Any] | None = None
+
+    async def whole(self, status: int, headers: HeaderPairs, body: bytes) -> None:
+        """Status, headers and the body in one go."""
+        send = self._send
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def start(self, status: int, headers: HeaderPairs) -> None:
+        """Status and headers; pieces follow."""
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def piece(self, body: bytes) -> None:
+        """One piece of the body."""
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def end(self) -> None:
+        """The last byte."""
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def watch(self) -> None:
+        """The server's next message after the body can only be that the client has left."""
+        if self._watching is None:
+            self._watching = asyncio.ensure_future(self._receive())
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has left."""
+        return self._watching is not None and self._watching.done()
+
+    def unwatch(self) -> None:
+        """Stop noticing."""
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+
+    async def read_body(self, bytes_max: int) -> bytes:
+        """The request body. Raises Refusal (413) past the limit, ClientLeft when it is cut."""
+        message = await self._receive()
+        if message["type"] != "http.request":
+            raise ClientLeft
+        body = message["body"]
+        if not message["more_body"]:
+            return bytes(_checked(body, bytes_max))
+        parts = [body]
+        total = len(body)
+        while message["more_body"]:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                raise ClientLeft
+            total += len(message["body"])
+            if total > bytes_max:
+                break
+            parts.append(message["body"])
+        return _checked(b"".join(parts), bytes_max, total)
+
+
+def _checked(body: bytes, bytes_max: int, total: int | None = None) -> bytes:
+    if (len(body) if total is None else total) > bytes_max:
+        raise Refusal(
+            413,
+            "invalid_request_error",
+            "request_too_large",
+            f"the request body is over the limit of {bytes_max} bytes",
+        )
+    return body

@@ -1,0 +1,1 @@
+"""Carries out a plan: sends the request, relays the answer, knows what went wrong."""

@@ -1,0 +1,48 @@
+"""The provider's headers on their way down."""
+
+from typing import Final
+
+from gateway.ports import HeaderPairs
+
+# Hop-by-hop and framing (RFC 9110 §7.6.1), and what our own server states.
+_STAYS: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"content-length",
+        b"x-request-id",
+        b"date",
+        b"server",
+    }
+)
+
+
+class Down:
+    """What came with the head of an answer: headers for the client, and what is recorded."""
+
+    __slots__ = ("content_type", "headers", "upstream_request_id")
+
+    def __init__(self, headers: HeaderPairs, request_id: bytes) -> None:
+        self.content_type = ""
+        self.upstream_request_id: str | None = None
+        passed: HeaderPairs = [(b"x-request-id", request_id)]
+        for pair in headers:
+            name = pair[0].lower()
+            if name == b"content-type":
+                self.content_type = pair[1].decode("latin-1")
+            elif name == b"x-request-id":
+                self.upstream_request_id = pair[1].decode("latin-1")
+            if name not in _STAYS:
+                passed.append(pair)
+        self.headers = passed
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether the body is server-sent events."""
+        return self.content_type[:17].lower() == "text/event-stream"

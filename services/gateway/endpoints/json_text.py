@@ -1,0 +1,94 @@
+"""Edits one member of a JSON object in its own text, leaving every other byte as it was."""
+
+import re
+from typing import Final
+
+_SPACE: Final = re.compile(rb"[ \t\r\n]*")
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_SCALAR: Final = re.compile(rb"[^,\]}\s]+")
+_NEXT_STRUCTURE: Final = re.compile(rb'["\[\]{}]')
+
+
+class NotAnObject(ValueError):
+    """The text is no JSON object, or is not well-formed where it had to be read."""
+
+
+def _skip_space(text: bytes, position: int) -> int:
+    found = _SPACE.match(text, position)
+    return position if found is None else found.end()
+
+
+def _skip_value(text: bytes, position: int) -> int:
+    first = text[position : position + 1]
+    if first == b'"':
+        found = _STRING.match(text, position)
+        if found is None:
+            raise NotAnObject("unterminated string")
+        return found.end()
+    if first not in (b"{", b"["):
+        found = _SCALAR.match(text, position)
+        if found is None:
+            raise NotAnObject("value expected")
+        return found.end()
+    depth = 0
+    while True:
+        found = _NEXT_STRUCTURE.search(text, position)
+        if found is None:
+            raise NotAnObject("unterminated value")
+        mark = found.group()
+        position = found.end()
+        if mark == b'"':
+            string = _STRING.match(text, found.start())
+            if string is None:
+                raise NotAnObject("unterminated string")
+            position = string.end()
+        elif mark in (b"{", b"["):
+            depth += 1
+        else:
+            depth -= 1
+            if depth == 0:
+                return position
+
+
+def member_span(text: bytes, name: bytes, start: int = 0) -> tuple[int, int] | None:
+    """Where the value of the last member called `name` lies, [from, to), None when there is none.
+
+    The object begins at or after `start`. The last one counts, as it does for JSON readers. A name
+    written with escapes is not recognised. Raises NotAnObject.
+    """
+    position = _skip_space(text, start)
+    if text[position : position + 1] != b"{":
+        raise NotAnObject("object expected")
+    position = _skip_space(text, position + 1)
+    span: tuple[int, int] | None = None
+    wanted = b'"' + name + b'"'
+    while text[position : position + 1] == b'"':
+        key = _STRING.match(text, position)
+        if key is None:
+            raise NotAnObject("unterminated name")
+        position = _skip_space(text, key.end())
+        if text[position : position + 1] != b":":
+            raise NotAnObject("colon expected")
+        position = _skip_space(text, position + 1)
+        end = _skip_value(text, position)
+        if key.group() == wanted:
+            span = (position, end)
+        position = _skip_space(text, end)
+        if text[position : position + 1] == b",":
+            position = _skip_space(text, position + 1)
+    return span
+
+
+def insert_first(text: bytes, member: bytes) -> bytes:
+    """The object with `member` (name and value, as text) put first. Raises NotAnObject."""
+    brace = _skip_space(text, 0)
+    if text[brace : brace + 1] != b"{":
+        raise NotAnObject("object expected")
+    after = _skip_space(text, brace + 1)
+    comma = b"" if text[after : after + 1] == b"}" else b","
+    return text[: brace + 1] + member + comma + text[brace + 1 :]
+
+
+def replace_span(text: bytes, span: tuple[int, int], value: bytes) -> bytes:
+    """The text with the bytes of `span` replaced."""
+    return text[: span[0]] + value + text[span[1] :]

@@ -1,0 +1,260 @@
+"""The corridor: the only code that knows the order of an exchange.
+
+    identity → endpoint → entitlements → body → routing → admission → dispatch → relay → completion
+
+Guarantees, numbered where they are kept:
+1. An admission is in the journal before a byte goes to a provider.
+2. A completion is in the journal before the last byte goes to the client; if it cannot be kept,
+   the answer is broken off rather than finished unrecorded.
+3. Whatever ends an admitted exchange, it completes exactly once.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from contracts.exchange import Caller, CallFacts
+from contracts.ids import new_id
+from gateway.configuration.snapshot import Snapshot
+from gateway.entitlements.access import check_access
+from gateway.identity.authenticate import authenticate, masked
+from gateway.identity.head import sort_headers
+from gateway.passage import Means, Passage, body_in_event, metering_unavailable
+from gateway.ports import HeaderPairs, Journal, JournalUnavailable, Lane
+from gateway.recording.record import Exchange
+from gateway.routing.plan import plan
+from gateway.telemetry import Count
+from gateway.values import (
+    Call,
+    ClientLeft,
+    Endpoint,
+    Head,
+    Inbound,
+    Principal,
+    Provider,
+    Refusal,
+    Reply,
+)
+from runtime.settings import parse_duration
+
+_NO_CALL: Final = Call(None, False, None, False)
+
+
+class SnapshotHolder(Protocol):
+    """Has the configuration in force."""
+
+    snapshot: Snapshot
+
+
+class Corridor:
+    """Carries exchanges from the client to the provider and back, and records each."""
+
+    def __init__(
+        self,
+        *,
+        configuration: SnapshotHolder,
+        match: Callable[[str, str], Endpoint | None],
+        providers: Mapping[str, Provider],
+        journal: Journal,
+        means: Means,
+        show_error: Callable[[Endpoint | None, Refusal, bytes], tuple[HeaderPairs, bytes]],
+    ) -> None:
+        self._configuration = configuration
+        self._match = match
+        self._providers = dict(providers)
+        self._journal = journal
+        self._means = means
+        self._counters = means.counters
+        self._limits = means.limits
+        self._show_error = show_error
+        self._under_way: set[asyncio.Task[object]] = set()
+
+    async def handle(self, inbound: Inbound, reply: Reply) -> None:
+        """One exchange, from its head to its last byte."""
+        counters = self._counters
+        counters.add(Count.REQUESTS)
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.add(task)
+        event_id = new_id()
+        endpoint = self._match(inbound.method, inbound.path)
+        try:
+            await self._pass(inbound, reply, endpoint, event_id)
+        except Refusal as refusal:
+            await self._refuse(reply, endpoint, refusal, event_id)
+        except ClientLeft:
+            counters.add(Count.CLIENT_LEFT)
+        finally:
+            self._under_way.discard(task)
+
+    async def drain(self, seconds: float) -> int:
+        """Waits for exchanges under way, then ends the rest; returns how many were ended.
+
+        Those record themselves as `shutting_down` before this returns.
+        """
+        if self._under_way:
+            await asyncio.wait(set(self._under_way), timeout=seconds)
+        rest = set(self._under_way)
+        for task in rest:
+            task.cancel("shutting_down")
+        if rest:
+            await asyncio.wait(rest, timeout=5)
+        return len(rest)
+
+    @property
+    def in_flight(self) -> int:
+        """Exchanges under way."""
+        return len(self._under_way)
+
+    async def _refuse(
+        self, reply: Reply, endpoint: Endpoint | None, refusal: Refusal, event_id: bytes
+    ) -> None:
+        headers, body = self._show_error(endpoint, refusal, event_id)
+        await reply.whole(refusal.status, headers, body)
+
+    async def _pass(
+        self, inbound: Inbound, reply: Reply, endpoint: Endpoint | None, event_id: bytes
+    ) -> None:
+        """Every gate in order. Raises Refusal, ClientLeft."""
+        limits = self._limits
+        snapshot = self._configuration.snapshot
+        head = sort_headers(inbound.headers, drops_user_agent=limits.drops_user_agent)
+        principal = self._identify(head, snapshot, endpoint)
+        call, body, body_bytes = _NO_CALL, b"", head.content_length or 0
+        try:
+            if endpoint is None:
+                self._counters.add(Count.UNKNOWN_PATH)
+                raise Refusal(404, "invalid_request_error", "not_found", "route not supported")
+            check_access(principal, inbound.method, endpoint.template)
+            timeout_s = self._timeout(head)
+            body = await self._read(reply, head)
+            body_bytes = len(body)
+            call = endpoint.parse(body)
+            target = plan(
+                principal,
+                call,
+                endpoint.provider,
+                endpoint.dialect,
+                snapshot.target_by_setting,
+                self._providers,
+            )
+        except Refusal as refusal:
+            exchange = self._exchange(
+                inbound, endpoint, principal, call, head, body_bytes, event_id, self._lane()
+            )
+            await self._record_refusal(exchange, refusal, body, head, principal)
+            raise
+        lane = self._lane()
+        if lane is None:
+            if not limits.serves_unmetered:
+                self._counters.add(Count.METERING_UNAVAILABLE)
+                raise metering_unavailable()
+            self._counters.add(Count.UNMETERED)
+        exchange = self._exchange(
+            inbound, endpoint, principal, call, head, body_bytes, event_id, lane
+        )
+        passage = Passage(
+            self._means, exchange, inbound, endpoint, principal, call, target, head, body
+        )
+        await passage.run(reply, timeout_s)
+
+    def _identify(self, head: Head, snapshot: Snapshot, endpoint: Endpoint | None) -> Principal:
+        try:
+            principal = authenticate(head.credential, snapshot.principal_by_digest)
+        except Refusal:
+            principal = None
+            if endpoint is not None:
+                self._counters.add(Count.UNAUTHENTICATED)
+                raise
+        if principal is None:
+            if endpoint is None:
+                self._counters.add(Count.UNKNOWN_PATH)
+                raise Refusal(404, "invalid_request_error", "not_found", "route not supported")
+            self._counters.add(Count.UNAUTHENTICATED)
+            raise Refusal(
+                401,
+                "authentication_error",
+                "invalid_api_key",
+                f"key {masked(head.credential or '')} is not found",
+            )
+        return principal
+
+    def _timeout(self, head: Head) -> float:
+        if head.timeout is None:
+            return self._limits.proxy_timeout_s
+        try:
+            asked = parse_duration(head.timeout)
+        except ValueError:
+            raise Refusal(400, "invalid_request_error", "bad_request", "invalid timeout") from None
+        if asked <= 0:
+            raise Refusal(400, "invalid_request_error", "bad_request", "invalid timeout")
+        return min(asked, self._limits.proxy_timeout_s)
+
+    async def _read(self, reply: Reply, head: Head) -> bytes:
+        bytes_max = self._limits.request_body_bytes_max
+        if head.content_length is not None and head.content_length > bytes_max:
+            raise too_large(bytes_max)
+        return await reply.read_body(bytes_max)
+
+    def _lane(self) -> Lane | None:
+        return self._journal.lane() if self._journal.is_accepting else None
+
+    def _exchange(
+        self,
+        inbound: Inbound,
+        endpoint: Endpoint | None,
+        principal: Principal,
+        call: Call,
+        head: Head,
+        body_bytes: int,
+        event_id: bytes,
+        lane: Lane | None,
+    ) -> Exchange:
+        return Exchange(
+            event_id,
+            lane,
+            Caller(principal.key_id, call.user_id, head.custom_id, principal.tags),
+            CallFacts(
+                inbound.method,
+                inbound.path,
+                "" if endpoint is None else endpoint.template,
+                "" if endpoint is None else endpoint.name,
+                "" if endpoint is None else endpoint.operation,
+                call.model,
+                call.is_streaming,
+                body_bytes,
+            ),
+            inbound.received_at_ms,
+            inbound.received_at_ns,
+            time.monotonic_ns,
+        )
+
+    async def _record_refusal(
+        self, exchange: Exchange, refusal: Refusal, body: bytes, head: Head, principal: Principal
+    ) -> None:
+        """A refusal of a known key is an event; one that cannot be kept is only counted."""
+        self._counters.add(Count.REFUSED)
+        try:
+            exchange.complete(
+                "refused",
+                refusal.status,
+                refusal.code,
+                request=await body_in_event(body, self._limits.event_body_bytes_max),
+                metadata=head.metadata,
+                policy_id=principal.policy_id,
+                stores_request=principal.stores_request,
+                stores_response=principal.stores_response,
+            )
+        except JournalUnavailable:
+            self._counters.add(Count.METERING_UNAVAILABLE)
+
+
+def too_large(bytes_max: int) -> Refusal:
+    """413: the body is over the limit."""
+    return Refusal(
+        413,
+        "invalid_request_error",
+        "request_too_large",
+        f"the request body is over the limit of {bytes_max} bytes",
+    )

@@ -1,0 +1,21 @@
+"""A credential becomes a principal, or a refusal that shows no more of it than five characters."""
+
+from hashlib import sha256
+
+from gateway.values import Principal, Refusal
+
+
+def masked(credential: str) -> str:
+    """The first five characters and 46 asterisks; of a short one, the first and five."""
+    if len(credential) <= 5:
+        return credential[:1] + "*" * 5
+    return credential[:5] + "*" * 46
+
+
+def authenticate(
+    credential: str | None, principal_by_digest: dict[bytes, Principal]
+) -> Principal | None:
+    """The principal, None when nobody has this key. Raises Refusal when there is no credential."""
+    if credential is None:
+        raise Refusal(401, "authentication_error", "missing_api_key", "api key not found in header")
+    return principal_by_digest.get(sha256(credential.encode("latin-1")).digest())

@@ -1,0 +1,366 @@
+"""From admission to completion: dispatch, relay and the record of an exchange's end.
+
+The guarantees named in `exchange` are kept here, at the numbered comments.
+"""
+
+import asyncio
+from typing import Final
+
+import msgspec
+
+from contracts.exchange import Attempt, Body, Outcome
+from gateway.dispatch.headers import Down
+from gateway.dispatch.relay import Transcript, UsageStripper
+from gateway.ports import (
+    JournalUnavailable,
+    Upstream,
+    UpstreamError,
+    UpstreamRequest,
+    UpstreamResponse,
+)
+from gateway.recording.record import Exchange, body_for_event, usage_only, without_content
+from gateway.routing.targets import join_path
+from gateway.telemetry import Count, Counters
+from gateway.values import Call, Endpoint, Head, Inbound, Principal, Refusal, Reply, Target
+
+_THREAD_BYTES: Final = 256 * 1024
+"""Bodies longer than this are hashed and cut in a thread, so that nobody else waits."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The corridor's limits; names as in the settings table."""
+
+    request_body_bytes_max: int
+    response_body_bytes_max: int
+    event_body_bytes_max: int
+    stream_hold_bytes_max: int
+    proxy_timeout_s: float
+    keeps_bodies: bool
+    drains_when_client_gone: bool
+    serves_unmetered: bool
+    drops_user_agent: bool
+
+
+class Means(msgspec.Struct, frozen=True):
+    """What an exchange needs on its way."""
+
+    upstream: Upstream
+    counters: Counters
+    limits: Limits
+
+
+class BrokenAnswer(Exception):
+    """The answer broke after its first byte: the connection is closed without a clean end."""
+
+
+async def body_in_event(content: bytes, bytes_max: int) -> Body:
+    """A body as it travels in an event; long ones are cut in a thread."""
+    length = len(content)
+    if length <= bytes_max:
+        return Body(content, length, None)
+    if length <= _THREAD_BYTES:
+        return body_for_event(content, bytes_max)
+    return await asyncio.to_thread(body_for_event, content, bytes_max)
+
+
+def metering_unavailable() -> Refusal:
+    """503: nothing can be kept at the moment."""
+    return Refusal(
+        503,
+        "api_error",
+        "metering_unavailable",
+        "usage cannot be recorded at the moment; try again later",
+        retry_after_s=5,
+    )
+
+
+def _upstream_refusal(error: UpstreamError) -> Refusal:
+    if error.is_timeout:
+        return Refusal(504, "api_error", "upstream_timeout", "the provider did not answer in time")
+    return Refusal(502, "api_error", "upstream_unavailable", "the provider gave no usable answer")
+
+
+class Passage:
+    """An admitted exchange: dispatch, relay, completion."""
+
+    __slots__ = (
+        "_attempt_error",
+        "_attempt_status",
+        "_body",
+        "_call",
+        "_dispatched_us",
+        "_endpoint",
+        "_exchange",
+        "_first_byte_us",
+        "_head",
+        "_inbound",
+        "_is_complete",
+        "_means",
+        "_principal",
+        "_request_id",
+        "_status",
+        "_target",
+    )
+
+    def __init__(
+        self,
+        means: Means,
+        exchange: Exchange,
+        inbound: Inbound,
+        endpoint: Endpoint,
+        principal: Principal,
+        call: Call,
+        target: Target,
+        head: Head,
+        body: bytes,
+    ) -> None:
+        self._means = means
+        self._inbound = inbound
+        self._exchange = exchange
+        self._endpoint = endpoint
+        self._principal = principal
+        self._call = call
+        self._target = target
+        self._head = head
+        self._body = body
+        self._is_complete = False
+        self._status = 0
+        self._attempt_status: int | None = None
+        self._attempt_error: str | None = None
+        self._first_byte_us: int | None = None
+        self._request_id: str | None = None
+        self._dispatched_us = 0
+
+    async def run(self, reply: Reply, timeout_s: float) -> None:
+        """Raises Refusal while nothing has gone out; afterwards a broken answer is an exception."""
+        means = self._means
+        counters = means.counters
+        try:
+            # Guarantee 1: the admission is kept before the provider hears of it.
+            self._exchange.admit(self._target.ref, int(timeout_s * 1000))
+        except JournalUnavailable:
+            counters.add(Count.METERING_UNAVAILABLE)
+            raise metering_unavailable() from None
+        transcript = Transcript(means.limits.event_body_bytes_max)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._dispatch(reply, transcript, timeout_s)
+        except UpstreamError as error:
+            self._attempt_error = error.code
+            outcome: Outcome = "timed_out" if error.is_timeout else "upstream_failed"
+            await self._fail(reply, outcome, _upstream_refusal(error), transcript)
+        except TimeoutError:
+            self._attempt_error = "proxy_timeout"
+            refusal = Refusal(
+                504, "api_error", "upstream_timeout", "the provider did not answer in time"
+            )
+            await self._fail(reply, "timed_out", refusal, transcript)
+        except JournalUnavailable:
+            # Guarantee 2, the other way: what cannot be recorded is not finished.
+            counters.add(Count.BROKEN_FOR_JOURNAL)
+            raise
+        except asyncio.CancelledError:
+            # Guarantee 3 on a stop: the record says why there is no whole answer.
+            self._attempt_error = self._attempt_error or "shutting_down"
+            self._complete("shutting_down", self._status, "shutting_down", transcript)
+            raise
+        except BaseException as error:
+            self._attempt_error = self._attempt_error or "internal"
+            counters.add(Count.INTERNAL)
+            self._complete("upstream_failed", self._status, type(error).__name__, transcript)
+            raise
+
+    async def _dispatch(self, reply: Reply, transcript: Transcript, timeout_s: float) -> None:
+        inbound = self._inbound
+        means, target, call = self._means, self._target, self._call
+        body = self._body
+        strips = False
+        ask = self._endpoint.ask_usage
+        if call.is_streaming and target.asks_usage_on_streams and ask and not call.asks_usage:
+            body = ask(body)
+            strips = True
+        path = join_path(target.base_path, self._endpoint.upstream_path)
+        request = UpstreamRequest(
+            target.origin,
+            inbound.method.encode("ascii"),
+            path + b"?" + inbound.query if inbound.query else path,
+            [*self._head.forwarded, *target.auth_headers],
+            body,
+            timeout_s,
+        )
+        self._dispatched_us = self._exchange.elapsed_us()
+        response = await means.upstream.send(request)
+        try:
+            self._first_byte_us = self._exchange.elapsed_us()
+            self._attempt_status = response.status
+            down = Down(response.headers, _id_text(self._exchange.event_id))
+            self._request_id = down.upstream_request_id
+            if down.is_event_stream:
+                await self._relay(response, down, reply, transcript, strips)
+            else:
+                await self._answer(response, down, reply)
+        finally:
+            await response.close()
+
+    async def _answer(self, response: UpstreamResponse, down: Down, reply: Reply) -> None:
+        """An answer that is no stream: read whole, recorded, then sent in one go."""
+        means = self._means
+        limits = means.limits
+        content = await response.read(limits.response_body_bytes_max)
+        self._exchange.first_byte_us = self._exchange.elapsed_us()
+        self._status = response.status
+        request = await body_in_event(self._body, limits.event_body_bytes_max)
+        kept = await body_in_event(content, limits.event_body_bytes_max)
+        document = None
+        if not limits.keeps_bodies or kept.sha256 is not None:
+            document = usage_only(content)
+            if document is not None and not limits.keeps_bodies:
+                request, kept = (
+                    without_content(request, self._body),
+                    without_content(kept, content),
+                )
+        self._record("answered", response.status, None, request, kept, down.content_type, document)
+        headers = down.headers
+        headers.append((b"content-length", b"%d" % len(content)))
+        await reply.whole(response.status, headers, content)
+
+    async def _relay(
+        self,
+        response: UpstreamResponse,
+        down: Down,
+        reply: Reply,
+        transcript: Transcript,
+        strips: bool,
+    ) -> None:
+        """A stream: every piece goes on as it comes; the end waits for the record."""
+        means = self._means
+        counters = means.counters
+        limits = means.limits
+        stripper = UsageStripper(limits.stream_hold_bytes_max) if strips else None
+        self._status = response.status
+        await reply.start(response.status, down.headers)
+        reply.watch()
+        counters.add(Count.STREAMS_OPEN)
+        outcome: Outcome = "answered"
+        try:
+            async for content in response.chunks():
+                if self._exchange.first_byte_us is None:
+                    self._exchange.first_byte_us = self._exchange.elapsed_us()
+                transcript.add(content)
+                if reply.is_gone:
+                    outcome = "client_left"
+                    if not limits.drains_when_client_gone:
+                        break
+                    continue
+                passed = content if stripper is None else stripper.feed(content)
+                if passed:
+                    await reply.piece(passed)
+            if stripper is not None:
+                rest = stripper.finish()
+                if rest and not reply.is_gone:
+                    await reply.piece(rest)
+                transcript.document = stripper.document
+            if reply.is_gone:
+                outcome = "client_left"
+            error = "client_left" if outcome == "client_left" else None
+            # Guarantee 2: the record before the last byte.
+            await self._complete_stream(outcome, error, transcript, down.content_type)
+            if outcome == "answered":
+                await reply.end()
+        finally:
+            reply.unwatch()
+            counters.add(Count.STREAMS_OPEN, -1)
+
+    async def _complete_stream(
+        self, outcome: Outcome, error: str | None, transcript: Transcript, content_type: str
+    ) -> None:
+        limits = self._means.limits
+        request = await body_in_event(self._body, limits.event_body_bytes_max)
+        kept = transcript.body()
+        document = transcript.usage_document()
+        if document is not None and not limits.keeps_bodies:
+            request = without_content(request, self._body)
+            kept = without_content(kept, kept.content)
+        self._record(outcome, self._status, error, request, kept, content_type, document)
+
+    async def _fail(
+        self, reply: Reply, outcome: Outcome, refusal: Refusal, transcript: Transcript
+    ) -> None:
+        """No usable answer. Before the first byte it is an error object, afterwards a broken body."""
+        counters = self._means.counters
+        if self._status:
+            self._complete(outcome, self._status, self._attempt_error, transcript)
+            counters.add(Count.TIMED_OUT if outcome == "timed_out" else Count.UPSTREAM_FAILED)
+            raise BrokenAnswer(refusal.code)
+        self._complete(outcome, refusal.status, self._attempt_error, transcript)
+        counters.add(Count.TIMED_OUT if outcome == "timed_out" else Count.UPSTREAM_FAILED)
+        raise refusal
+
+    def _complete(
+        self, outcome: Outcome, status: int, error: str | None, transcript: Transcript
+    ) -> None:
+        """The end that nobody wished for; bodies over the limit lose their tail here too."""
+        if self._is_complete:
+            return
+        kept = transcript.body()
+        bytes_max = self._means.limits.event_body_bytes_max
+        self._record(
+            outcome,
+            status,
+            error,
+            body_for_event(self._body, bytes_max),
+            kept,
+            "text/event-stream" if kept.length_bytes else "",
+            transcript.usage_document(),
+        )
+
+    def _record(
+        self,
+        outcome: Outcome,
+        status: int,
+        error: str | None,
+        request: Body,
+        response: Body,
+        content_type: str,
+        document: bytes | None,
+    ) -> None:
+        """Guarantee 3: once. Raises JournalUnavailable."""
+        self._is_complete = True
+        exchange, target, principal = self._exchange, self._target, self._principal
+        if outcome == "answered":
+            self._means.counters.add(Count.ANSWERED)
+        elif outcome == "client_left":
+            self._means.counters.add(Count.CLIENT_LEFT)
+        elif outcome == "shutting_down":
+            self._means.counters.add(Count.SHUTTING_DOWN)
+        exchange.complete(
+            outcome,
+            status,
+            error,
+            request=request,
+            response=response,
+            content_type=content_type,
+            usage_document=document,
+            attempts=(
+                Attempt(
+                    target.ref,
+                    self._call.model,
+                    self._attempt_status,
+                    self._attempt_error,
+                    self._dispatched_us,
+                    exchange.elapsed_us() - self._dispatched_us,
+                    self._first_byte_us,
+                    self._request_id,
+                ),
+            ),
+            cost_map=target.cost_map,
+            policy_id=principal.policy_id,
+            metadata=self._head.metadata,
+            stores_request=principal.stores_request,
+            stores_response=principal.stores_response,
+        )
+
+
+def _id_text(event_id: bytes) -> bytes:
+    text = event_id.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}".encode()

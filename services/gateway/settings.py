@@ -1,0 +1,113 @@
+"""The gateway's settings; the only reader of the environment here."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from runtime.settings import Duration, Secret, load
+
+_MIB = 1024 * 1024
+
+
+def _d(text: str) -> msgspec.Meta:
+    return msgspec.Meta(description=text)
+
+
+class GatewaySettings(msgspec.Struct, frozen=True):
+    """Everything the gateway can be told. Names are the environment's, in lower case."""
+
+    proxy_host: Annotated[str, _d("address of the data plane")] = "127.0.0.1"
+    proxy_port: Annotated[int, _d("port of the data plane")] = 8002
+    admin_host: Annotated[str, _d("address of the admin API")] = "127.0.0.1"
+    admin_port: Annotated[int, _d("port of the admin API")] = 8001
+    reporting_url: Annotated[str, _d("where the admin API forwards reports to")] = (
+        "http://127.0.0.1:8003"
+    )
+    gateway_workers: Annotated[int, _d("data worker processes; 0 is one a core")] = 0
+    data_dir: Annotated[str, _d("journal, logs and run state live here")] = ".tollway"
+    admin_pass: Annotated[Secret, _d("what admin callers send as X-API-KEY")] = Secret("")
+
+    postgres_url: Annotated[Secret, _d("configuration database; empty: from POSTGRESQL_*")] = (
+        Secret("")
+    )
+    postgresql_hosts: Annotated[str, _d("hosts, tried in order, comma separated")] = "localhost"
+    postgresql_port: Annotated[int, _d("port of Postgres")] = 5432
+    postgresql_db_name: Annotated[str, _d("database")] = "postgres"
+    postgresql_username: Annotated[str, _d("user")] = "postgres"
+    postgresql_password: Annotated[Secret, _d("password")] = Secret("")
+    postgresql_ssl_mode: Annotated[str, _d("sslmode")] = "disable"
+    postgresql_read_time_out: Annotated[Duration, _d("a read's limit")] = Duration(120)
+    postgresql_write_time_out: Annotated[Duration, _d("a write's limit")] = Duration(5)
+    in_memory_db_update_interval: Annotated[
+        Duration, _d("poll for configuration that no notification announced")
+    ] = Duration(5)
+
+    nats_url: Annotated[str, _d("NATS servers, comma separated")] = "nats://127.0.0.1:4222"
+    nats_creds: Annotated[str, _d("NATS credentials file")] = ""
+    nats_tls_ca: Annotated[str, _d("CA file for NATS over TLS")] = ""
+
+    proxy_timeout: Annotated[Duration, _d("longest exchange, stream included")] = Duration(600)
+    drain_s: Annotated[Duration, _d("how long a stop waits for exchanges under way")] = Duration(30)
+    request_body_bytes_max: Annotated[int, _d("largest JSON request body")] = 64 * _MIB
+    request_headers_bytes_max: Annotated[int, _d("largest request head")] = 65_536
+    response_body_bytes_max: Annotated[int, _d("largest answer that is not a stream")] = 256 * _MIB
+    stream_hold_bytes_max: Annotated[
+        int, _d("longest unfinished event held back while stripping usage")
+    ] = _MIB
+    event_body_bytes_max: Annotated[
+        int, _d("a longer body is cut in the event to its head, length and SHA-256")
+    ] = _MIB
+    event_bodies: Annotated[
+        Literal["always", "until_usage"], _d("keep bodies in events even when usage was reported")
+    ] = "always"
+    client_gone: Annotated[
+        Literal["drain", "cancel"], _d("when a client leaves: read on for the bill, or stop")
+    ] = "drain"
+    metering_unavailable: Annotated[
+        Literal["refuse", "serve"], _d("when the journal cannot take more")
+    ] = "refuse"
+    error_code: Annotated[
+        Literal["string", "status"], _d("error.code is a word, or the HTTP status as an integer")
+    ] = "string"
+    remove_user_agent: Annotated[bool, _d("do not pass the client's User-Agent on")] = False
+
+    upstream_engine: Annotated[Literal["auto", "fast", "httpx"], _d("HTTP client engine")] = "auto"
+    upstream_connect_timeout: Annotated[Duration, _d("longest connect, TLS included")] = Duration(
+        10
+    )
+    upstream_pool_timeout: Annotated[Duration, _d("longest wait for a connection")] = Duration(10)
+    upstream_write_timeout: Annotated[Duration, _d("longest stall while sending")] = Duration(30)
+    upstream_connections_max: Annotated[int, _d("connections to one origin, a worker")] = 1024
+    upstream_idle_max: Annotated[int, _d("idle connections kept, a worker")] = 256
+    upstream_idle_timeout: Annotated[Duration, _d("an idle connection is closed after")] = Duration(
+        60
+    )
+    upstream_ca_file: Annotated[str, _d("CA file for providers, beside the system's")] = ""
+    upstream_proxy_url: Annotated[str, _d("outbound proxy; takes the httpx engine")] = ""
+
+    @property
+    def journal_dir(self) -> Path:
+        """Where segments live."""
+        return Path(self.data_dir).resolve() / "journal"
+
+    @property
+    def run_dir(self) -> Path:
+        """Where run state is written."""
+        return Path(self.data_dir).resolve() / "run"
+
+    @property
+    def worker_count(self) -> int:
+        """Data workers to start."""
+        return self.gateway_workers or len(os.sched_getaffinity(0))
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> GatewaySettings:
+    """Raises BadSettings with every problem at once."""
+    return load(GatewaySettings, environ)
+
+
+def worker_environ(overrides: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child process."""
+    return {**os.environ, **overrides}

@@ -1,0 +1,168 @@
+"""What flows between the rooms of the gateway: frozen values, and the one way to refuse."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from contracts.exchange import SettingRef
+from gateway.ports import HeaderPairs, Origin
+
+
+class Inbound(msgspec.Struct, frozen=True):
+    """A request as it came: head only. `query` is raw, without the question mark."""
+
+    method: str
+    path: str
+    query: bytes
+    headers: HeaderPairs
+    received_at_ms: int
+    received_at_ns: int
+    """Monotonic."""
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The client's headers, sorted: what is ours, and what goes on to the provider."""
+
+    credential: str | None
+    content_length: int | None
+    custom_id: str | None
+    metadata: str | None
+    timeout: str | None
+    forwarded: HeaderPairs
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where and as whom to call: a provider setting, made ready for the hot path."""
+
+    ref: SettingRef
+    origin: Origin
+    base_path: bytes
+    auth_headers: tuple[tuple[bytes, bytes], ...]
+    allowed_models: frozenset[str]
+    cost_map: bytes | None
+    asks_usage_on_streams: bool
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who is calling: a client key, as the snapshot holds it."""
+
+    key_id: str
+    tags: tuple[str, ...]
+    setting_ids: tuple[str, ...]
+    allowed_paths: frozenset[tuple[str, str]] | None
+    is_revoked: bool
+    revoked_reason: str
+    stores_request: bool
+    stores_response: bool
+    policy_id: str
+
+
+class Call(msgspec.Struct, frozen=True):
+    """The parsed request: what billing, limits and routing need to know of the body."""
+
+    model: str | None
+    is_streaming: bool
+    user_id: str | None
+    asks_usage: bool
+    """On a stream: the client itself asked for the usage chunk."""
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """What a client can speak: one row of the endpoint registry.
+
+    `provider` is the provider that the path names, None when the key's settings decide. `dialect`
+    picks the shape of errors. `parse` raises Refusal for a body it cannot read. `ask_usage`
+    splices the request for usage into a streaming body; None where there is no need.
+    """
+
+    name: str
+    operation: str
+    dialect: str
+    provider: str | None
+    method: str
+    template: str
+    upstream_path: bytes
+    parse: Callable[[bytes], Call]
+    ask_usage: Callable[[bytes], bytes] | None
+
+
+AuthHeaders = tuple[tuple[bytes, bytes], ...]
+
+
+class Provider(msgspec.Struct, frozen=True):
+    """A vendor: one row of the provider registry.
+
+    `dialect` is the API it speaks. `required` are the keys that a `setting` must hold.
+    `default_base` is used unless `setting.url` replaces it. `auth_headers` turns the setting's
+    secrets into headers.
+    """
+
+    name: str
+    dialect: str
+    required: tuple[str, ...]
+    default_base: str
+    auth_headers: Callable[[Mapping[str, str]], AuthHeaders]
+
+
+class Reply(Protocol):
+    """The way back to the client; the only thing that knows it is ASGI."""
+
+    async def whole(self, status: int, headers: HeaderPairs, body: bytes) -> None:
+        """Status, headers and the body in one go."""
+        ...
+
+    async def start(self, status: int, headers: HeaderPairs) -> None:
+        """Status and headers; pieces follow."""
+        ...
+
+    async def piece(self, body: bytes) -> None:
+        """One piece of the body, as it is."""
+        ...
+
+    async def end(self) -> None:
+        """The last byte: a whole answer has gone out."""
+        ...
+
+    def watch(self) -> None:
+        """Begin to notice that the client leaves."""
+        ...
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has left (known only after `watch`)."""
+        ...
+
+    def unwatch(self) -> None:
+        """Stop noticing. Idempotent."""
+        ...
+
+    async def read_body(self, bytes_max: int) -> bytes:
+        """The request body. Raises Refusal (413) past the limit, ClientLeft when it is cut."""
+        ...
+
+
+class ClientLeft(Exception):
+    """The client closed the connection before its request was whole."""
+
+
+class Refusal(Exception):
+    """We say no, in the dialect's shape: the facts of an error object (table E3 of the surfaces)."""
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.code = code
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
