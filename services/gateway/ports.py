@@ -1,9 +1,10 @@
 """The seams of the gateway: what it needs from outside, as Protocols, and the errors they raise."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 import msgspec
+from contracts.checkpoint import Position
 
 HeaderPairs = list[tuple[bytes, bytes]]
 
@@ -173,3 +174,37 @@ class Journal(Protocol):
     def lane(self) -> Lane:
         """The lane of a new exchange."""
         ...
+
+
+class Bus(Protocol):
+    """The broker, as far as the journal's shippers need it: it may lose, repeat and reorder."""
+
+    async def publish(self, subject: str, content: bytes, headers: dict[str, str]) -> None:
+        """Returns when the stream of exchanges acknowledged. Raises BusUnavailable, BusRefused."""
+        ...
+
+    async def position(self, partition: int, incarnation: bytes) -> Position | None:
+        """How far an incarnation is booked; None when its partition's checkpoint does not know it.
+
+        Raises BusUnavailable: unknown is not None.
+        """
+        ...
+
+    def on_resend(self, incarnation: bytes, ask: Callable[[int], None]) -> Callable[[], None]:
+        """Call `ask` with an offset whenever metering asks for this incarnation again.
+
+        Returns what ends that.
+        """
+        ...
+
+
+class BusUnavailable(Exception):
+    """No answer, or one that time can heal. The same content may be sent again."""
+
+
+class BusFull(BusUnavailable):
+    """The stream is at its limit: nothing is taken until metering's janitor has purged."""
+
+
+class BusRefused(Exception):
+    """Sending the same again will not help: too large, not permitted, not our stream."""
