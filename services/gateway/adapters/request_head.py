@@ -1,0 +1,89 @@
+"""Builds the head of a request, and refuses one that would say more than its caller meant."""
+
+import re
+from typing import Final
+
+from gateway.ports import HeaderPairs, Origin, UpstreamRequest
+
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_TARGET: Final = re.compile(rb"[\x21-\x7e\x80-\xff]+").fullmatch
+_RESERVED_NAMES: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
+_BODYLESS_METHODS: Final = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"})
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_KNOWN_NAMES_MAX: Final = 4096
+_known_names: Final[set[bytes]] = set()
+
+
+def authority(origin: Origin) -> bytes:
+    """The value of `Host`. Raises ValueError when the origin is none that can be asked."""
+    default_port = _DEFAULT_PORTS.get(origin.scheme)
+    if default_port is None:
+        raise ValueError(f"scheme {origin.scheme!r} is neither http nor https")
+    if not 0 < origin.port < 65536:
+        raise ValueError(f"port {origin.port} is out of range")
+    host = origin.host.encode("idna" if not origin.host.isascii() else "ascii")
+    if not host or re.search(rb"[\x00-\x20\x7f/?#@\\\[\]]", host):
+        raise ValueError(f"host {origin.host!r} is no name or address")
+    if b":" in host:
+        host = b"[%b]" % host
+    return host if origin.port == default_port else b"%b:%d" % (host, origin.port)
+
+
+def framing(request: UpstreamRequest) -> HeaderPairs:
+    """The one header that says how long the body is; none where a body is not expected."""
+    if not isinstance(request.body, bytes):
+        return [(b"Transfer-Encoding", b"chunked")]
+    if not request.body and request.method in _BODYLESS_METHODS:
+        return []
+    return [(b"Content-Length", b"%d" % len(request.body))]
+
+
+def encode_head(request: UpstreamRequest, host_line: bytes) -> bytes:
+    """The bytes up to the body. `host_line` is ` HTTP/1.1\\r\\nHost: <authority>\\r\\n`.
+
+    Raises ValueError for a method, target, name or value that could start a line of its own, and
+    for a header that the engine itself writes.
+    """
+    parts = [request.method, b" ", request.target, host_line]
+    for name, value in request.headers:
+        if name not in _known_names:
+            _learn_name(name)
+        parts += (name, b": ", value, b"\r\n")
+    body = request.body
+    if isinstance(body, bytes) and body:
+        parts.append(b"Content-Length: %d\r\n\r\n" % len(body))
+        line_count = len(request.headers) + 4
+    else:
+        framing_pairs = framing(request)
+        parts += [b"%b: %b\r\n" % pair for pair in framing_pairs]
+        parts.append(b"\r\n")
+        line_count = len(request.headers) + 3 + len(framing_pairs)
+    head = b"".join(parts)
+    # Counting ends of lines in the finished text finds an injected one wherever it was hidden.
+    if head.count(b"\r") != line_count or head.count(b"\n") != line_count or b"\0" in head:
+        raise ValueError("the request head holds CR, LF or NUL")
+    if not _TARGET(request.target):
+        raise ValueError("the request target holds a space or a control character")
+    _check_method(request.method)
+    return head
+
+
+def check_head(request: UpstreamRequest) -> None:
+    """Refuses what `encode_head` refuses, for an engine that writes the head its own way."""
+    encode_head(request, b" HTTP/1.1\r\nHost: " + authority(request.origin) + b"\r\n")
+
+
+def _check_method(method: bytes) -> None:
+    if method in (b"POST", b"GET"):
+        return
+    if method == b"CONNECT" or not _TOKEN(method):
+        raise ValueError(f"method {method!r} cannot be sent")
+
+
+def _learn_name(name: bytes) -> None:
+    if not _TOKEN(name):
+        raise ValueError(f"header name {name!r} holds a character that no name may hold")
+    if name.lower() in _RESERVED_NAMES:
+        raise ValueError(f"header {name!r} is written by the engine")
+    if len(_known_names) < _KNOWN_NAMES_MAX:
+        _known_names.add(name)

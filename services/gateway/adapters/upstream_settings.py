@@ -1,0 +1,30 @@
+"""What both upstream engines are told: time limits, sizes of pools and buffers, trust, proxy."""
+
+from collections.abc import Callable
+
+import msgspec
+
+CheckAddress = Callable[[str], None]
+"""Is given every address before it is connected to, as text. Raises ValueError to refuse it."""
+
+
+class UpstreamSettings(msgspec.Struct, frozen=True):
+    """Limits of an engine. Times are seconds and are never cut short, at most rounded up a tick.
+
+    `ca_file` holds certificates trusted beside the system's. `proxy_url` is the outbound proxy of
+    every origin that `proxy_exempt_hosts` does not name (a name there covers its subdomains).
+    """
+
+    connect_timeout_s: float = 10.0
+    pool_timeout_s: float = 10.0
+    write_timeout_s: float = 30.0
+    connections_per_origin_max: int = 1024
+    idle_connections_max: int = 256
+    idle_timeout_s: float = 60.0
+    head_bytes_max: int = 65_536
+    informational_heads_max: int = 16
+    read_buffer_bytes: int = 262_144
+    tick_s: float = 0.1
+    ca_file: str = ""
+    proxy_url: str = ""
+    proxy_exempt_hosts: tuple[str, ...] = ()
