@@ -11,7 +11,7 @@ from rating.prices import ModelPrice, UnitPrice, unit_price
 SOURCE_COST_MAP: Final = "cost_map"
 SOURCE_COST_MAP_AND_BOOK: Final = "cost_map+book"
 EMBEDDINGS: Final = "embeddings"
-PRICES_KEPT_MAX: Final = 4096
+PRICES_KEPT_MAX: Final = 1024
 
 # A setting's map is the same bytes in every event; deriving its price costs 25 us, finding it 0.3.
 _kept: Final[dict[tuple[bytes, str, str], tuple[ModelPrice | None, ModelPrice | None]]] = {}
