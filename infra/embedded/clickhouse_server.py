@@ -1,0 +1,104 @@
+"""`python -m infra.embedded.clickhouse_server --path DIR --port N`: the engine's owner process.
+
+Only one process can have the engine's directory open, so one owns it and everybody else talks
+HTTP to it, exactly as to a real ClickHouse server. Requests run in threads; SIGTERM lets the
+running ones finish. `kill -9` loses nothing acknowledged: the tables say fsync.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Final
+
+from infra.embedded.chdb_engine import Engine, EngineBusy
+from infra.embedded.chdb_http import Connection, Limits
+from infra.embedded.plan import LOOPBACK
+
+CONNECTIONS_MAX: Final = 256
+STOP_TIMEOUT_S: Final = 20.0
+_BACKLOG: Final = 128
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m infra.embedded.clickhouse_server")
+    parser.add_argument("--path", type=Path, required=True, help="the engine's directory")
+    parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1; 0 takes any")
+    parser.add_argument("--memory-bytes-max", type=int, default=4 << 30)
+    parser.add_argument("--request-bytes-max", type=int, default=256 << 20)
+    return parser.parse_args(argv)
+
+
+class _Server:
+    """Accepts connections until told to stop; a thread each, `CONNECTIONS_MAX` at most."""
+
+    def __init__(self, listener: socket.socket, engine: Engine, limits: Limits) -> None:
+        self._listener = listener
+        self._engine = engine
+        self._limits = limits
+        self._free = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        """Returns after `stop`."""
+        while not self.stopping.is_set():
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                continue  # closed by `stop`, or out of descriptors for a moment
+            if not self._free.acquire(blocking=False):
+                sock.close()
+                continue
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        try:
+            Connection(sock, self._engine, self._limits, self.stopping).serve()
+        finally:
+            self._free.release()
+
+    def stop(self) -> None:
+        """No further connections; safe to call from a signal handler."""
+        self.stopping.set()
+        # Closing alone would not wake a thread that waits in accept.
+        self._listener.shutdown(socket.SHUT_RDWR)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns 0 after SIGTERM or SIGINT, 3 when another process owns the directory."""
+    arguments = _arguments(argv)
+    directory = arguments.path.resolve()
+    directory.mkdir(parents=True, exist_ok=True)
+    os.chdir(directory)
+    spool = directory / "spool"
+    with socket.create_server((LOOPBACK, arguments.port), backlog=_BACKLOG) as listener:
+        try:
+            engine = Engine.open_(directory, arguments.memory_bytes_max)
+        except EngineBusy as error:
+            print(f"cannot open {directory}: another process owns it ({error})", file=sys.stderr)
+            return 3
+        # Only the owner may clear what a killed predecessor left.
+        shutil.rmtree(spool, ignore_errors=True)
+        spool.mkdir()
+        limits = Limits(
+            request_bytes_max=arguments.request_bytes_max,
+            spool=spool,
+            hosts=frozenset({LOOPBACK, "localhost"}),
+        )
+        server = _Server(listener, engine, limits)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: server.stop())
+        print(f"clickhouse engine {engine.version} on {listener.getsockname()[1]}", flush=True)
+        server.run()
+    is_quiet = engine.close(STOP_TIMEOUT_S)
+    sys.stdout.flush()
+    # Threads may still wait for clients; the engine is closed, nothing is left to do.
+    os._exit(0 if is_quiet else 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

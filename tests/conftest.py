@@ -1,0 +1,103 @@
+"""Real servers for every test: NATS, Postgres, Redis and ClickHouse's engine, each its own process.
+
+Session servers belong to one pytest process, so workers of pytest-xdist share nothing. Servers die
+with the process that started them, however that ends.
+"""
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+from infra.embedded.clickhouse import CLICKHOUSE
+from infra.embedded.postgres import POSTGRES
+from infra.embedded.redis import REDIS
+from infra.migrations.postgres import migrate_postgres
+from infra.migrations.settings import MigrationSettings
+from runtime.settings import Secret
+
+from support.servers import RunningServer, run_apart
+from support.stores import (
+    ClickHouseDatabase,
+    NatsServer,
+    PostgresDatabase,
+    clickhouse_client,
+    migrated,
+)
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A running NATS server of the test's own, without streams: `await nats_server.migrate()`."""
+    server = NatsServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RunningServer]:
+    """A running, empty Valkey of the test's own."""
+    server = RunningServer(REDIS, tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def clickhouse_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """The owner process that every `clickhouse` database lives in; do not kill this one."""
+    server = RunningServer(CLICKHOUSE, tmp_path_factory.mktemp("clickhouse"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def clickhouse(clickhouse_process: RunningServer) -> Iterator[ClickHouseDatabase]:
+    """A migrated database of the test's own: `.url`, `.database`, `.client()`."""
+    database = f"t_{secrets.token_hex(6)}"
+    yield migrated(clickhouse_process.url, database)
+    client = clickhouse_client(clickhouse_process.url)
+    client.command(f"DROP DATABASE {database} SYNC")
+    client.close()
+
+
+@pytest.fixture
+def clickhouse_server(tmp_path: Path) -> Iterator[RunningServer]:
+    """An owner process of the test's own, for faults; nothing is migrated: `stores.migrated`."""
+    server = RunningServer(CLICKHOUSE, tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """The Postgres that every `postgres` database lives in; `/tollway` is the migrated template."""
+    server = RunningServer(POSTGRES, tmp_path_factory.mktemp("postgres"))
+    server.start()
+    run_apart(migrate_postgres(MigrationSettings(postgres_url=Secret(server.url))))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres(postgres_process: RunningServer) -> Iterator[PostgresDatabase]:
+    """A migrated database of the test's own: `.url`."""
+    database = f"t_{secrets.token_hex(6)}"
+    run_apart(_execute(postgres_process.url, f"CREATE DATABASE {database} TEMPLATE tollway"))
+    parts = urlsplit(postgres_process.url)
+    yield PostgresDatabase(urlunsplit(parts._replace(path=f"/{database}")), database)
+    run_apart(_execute(postgres_process.url, f"DROP DATABASE {database} WITH (FORCE)"))
+
+
+async def _execute(url: str, statement: str) -> None:
+    parts = urlsplit(url)
+    connection = await asyncpg.connect(urlunsplit(parts._replace(path="/postgres")), timeout=10)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

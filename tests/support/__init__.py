@@ -1,0 +1,1 @@
+"""What tests share: running real servers, and little else."""
