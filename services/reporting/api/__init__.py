@@ -1,0 +1,1 @@
+"""HTTP ↔ questions and answers; the only place that imports Litestar."""

@@ -1,0 +1,40 @@
+"""The composition root: open the adapters, build the app, serve, drain, close in reverse."""
+
+import asyncio
+import contextlib
+import signal
+
+from reporting.adapters.clickhouse_ledger import ClickHouseLedger
+from reporting.adapters.nats_progress import NatsProgress
+from reporting.app import build_app
+from reporting.in_flight import InFlight
+from reporting.settings import ReportingSettings
+from runtime.logs import Log
+from runtime.serving import bind, serve
+
+
+async def run(settings: ReportingSettings, log: Log) -> None:
+    """Serves until SIGTERM or SIGINT. Raises OSError when the port is taken.
+
+    ClickHouse and NATS need not be there at the start: until they are, questions get 503.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        listener = bind(settings.reporting_host, settings.reporting_port)
+        stack.callback(listener.close)
+        ledger = ClickHouseLedger(settings)
+        stack.callback(ledger.close)
+        progress = NatsProgress(settings)
+        stack.push_async_callback(progress.close)
+        app = InFlight(build_app(ledger, progress, settings, log))
+        log.info(
+            "reporting.listening",
+            host=settings.reporting_host,
+            port=listener.getsockname()[1],
+        )
+        await serve(app, listener, stop)
+        left = await app.drain(settings.drain_s)
+        log.info("reporting.stopped", requests_left=left)

@@ -1,0 +1,1 @@
+"""Question in, SQL text and parameters out: pure, golden-tested, every value bound by the server."""

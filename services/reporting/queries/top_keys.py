@@ -1,0 +1,28 @@
+"""Keys by what they spent."""
+# ruff: noqa: S608 - only constants of this package become text; values are bound by the server.
+
+from reporting.queries.conditions import conditions, where
+from reporting.queries.query import Query
+from reporting.questions import TopKeysQuestion
+
+
+def top_keys(question: TopKeysQuestion, rows_max: int) -> Query:
+    """Rows of key id, cost, unpriced and unknown requests; at most rows_max + 1.
+
+    A key whose every entry is unpriced ranks as nothing spent; ties go by key id.
+    """
+    terms, parameters = conditions(question.window, question.filters)
+    direction = "DESC" if question.is_descending else "ASC"
+    limit = rows_max + 1 if question.limit is None else min(question.limit, rows_max + 1)
+    text = f"""\
+SELECT
+    key_id,
+    ifNull(sum(cost_usd), 0) AS spend,
+    sumIf(requests, rating_status = 'unpriced'),
+    sumIf(requests, rating_status = 'unknown')
+FROM entries
+{where([*terms, "key_id != ''"])}
+GROUP BY key_id
+ORDER BY spend {direction}, key_id
+LIMIT {{row_limit:UInt64}} OFFSET {{row_offset:UInt64}}"""
+    return Query(text, parameters | {"row_limit": limit, "row_offset": question.offset})
