@@ -85,6 +85,7 @@ _STRUCTS: Final = {
 
 def read_answer(content: bytes) -> Answer | None:
     """The document with its usage block, unwrapped. None when `content` holds none."""
+    answer: Answer
     wrapped: _Wrapped
     try:
         try:
