@@ -1,0 +1,132 @@
+"""The command line `tollway`: a table of commands, each imported when it is asked for.
+
+Enters: argv. Leaves: an exit status, and text without tracebacks for what a person can mend.
+"""
+
+import sys
+from typing import Final
+
+import msgspec
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A command, where it lives and how it is shown."""
+
+    name: str
+    place: str
+    help: str
+    example: str
+
+
+COMMANDS: Final = (
+    Command(
+        "up",
+        "infra.cli.up:up",
+        "Start everything on this machine and keep it alive until Ctrl-C.",
+        "tollway up --detach --json",
+    ),
+    Command("down", "infra.cli.running:down", "Stop what `up` started.", "tollway down"),
+    Command(
+        "status",
+        "infra.cli.running:status",
+        "Show every process, its state and its restarts. Exit status 3 when nothing runs.",
+        "tollway status --json",
+    ),
+    Command(
+        "logs",
+        "infra.cli.running:logs",
+        "Show the logs of all processes, or of one.",
+        "tollway logs -f gateway",
+    ),
+    Command(
+        "gateway",
+        "infra.cli.services:gateway",
+        "Run the gateway alone, configured by the environment.",
+        "POSTGRES_URL=postgresql://... NATS_URL=nats://... tollway gateway",
+    ),
+    Command(
+        "metering",
+        "infra.cli.services:metering",
+        "Run metering alone, configured by the environment.",
+        "NATS_URL=nats://... CLICKHOUSE_URL=http://... tollway metering",
+    ),
+    Command(
+        "reporting",
+        "infra.cli.services:reporting",
+        "Run reporting alone, configured by the environment.",
+        "CLICKHOUSE_URL=http://... tollway reporting",
+    ),
+    Command(
+        "migrate",
+        "infra.cli.services:migrate",
+        "Bring Postgres, ClickHouse and NATS to this version.",
+        "tollway migrate --dry-run",
+    ),
+    Command(
+        "doctor",
+        "infra.cli.doctor:doctor",
+        "Check settings, programs, ports, disk and servers; say how to mend what is wrong.",
+        "tollway doctor",
+    ),
+    Command(
+        "demo",
+        "infra.cli.demo:demo",
+        "Send a handful of requests with the demo key and show the bill.",
+        "tollway demo",
+    ),
+    Command(
+        "trace",
+        "infra.cli.trace:app",
+        "Play recorded traffic through the running gateway.",
+        "tollway trace replay conv.csv code.csv",
+    ),
+)
+
+
+def application() -> "object":
+    """The parser of the whole command line."""
+    from cyclopts import App
+
+    app = App(
+        name="tollway",
+        help="An LLM gateway that keeps the books.",
+        help_format="plaintext",
+        version=_version,
+        result_action="return_value",
+    )
+    for command in COMMANDS:
+        app.command(
+            command.place,
+            name=command.name,
+            help=command.help,
+            help_epilogue=f"Example:  {command.example}",
+        )
+    return app
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("tollway")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: exits with the command's status, 1 for a problem, 130 for Ctrl-C."""
+    app = application()
+    try:
+        status = app(arguments)  # type: ignore[operator]
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has had enough.
+        sys.stderr.close()
+        sys.exit(141)
+    except Exception as error:
+        from infra.cli.problems import explain
+
+        problem = explain(error)
+        if problem is None:
+            raise
+        sys.stderr.write(f"tollway: {problem}\n")
+        sys.exit(1)
+    sys.exit(status if isinstance(status, int) else 0)

@@ -57,8 +57,12 @@ class Supervisor:
         log_files: LogFileSettings | None = None,
         limits: RestartLimits | None = None,
         chance: Callable[[], float] | None = None,
+        on_change: Callable[[ProcessState], None] | None = None,
     ) -> None:
-        """`log_dir` None passes the children's output through to ours."""
+        """`log_dir` None passes the children's output through to ours.
+
+        `on_change` hears of every change of a child's state, in order.
+        """
         self.name = name
         self._stages = [stage if isinstance(stage, tuple) else (stage,) for stage in stages]
         self._kept = {
@@ -72,6 +76,7 @@ class Supervisor:
         self._log_dir = log_dir
         self._log_files = log_files
         self._limits = limits or RestartLimits()
+        self._on_change = on_change
         self._chance = chance or random.Random().random
         self._started_at = time.time()
         self._birth = birth_mark(os.getpid())
@@ -271,6 +276,8 @@ class Supervisor:
     def _set(self, kept: _Kept, state: State) -> None:
         kept.state = state
         self._write_state()
+        if self._on_change is not None:
+            self._on_change(self._state_of(kept))
 
     def _state_of(self, kept: _Kept) -> ProcessState:
         spawned = kept.spawned

@@ -1,0 +1,62 @@
+"""`tollway gateway`, `metering`, `reporting`, `migrate`: one program, configured by environment."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from infra.cli.parameters import DATA_DIR_DEFAULT, DataDir
+from infra.embedded.instance import find_addresses
+
+CheckConfig = Annotated[
+    bool,
+    Parameter(name="--check-config", negative="", help="Print the settings in force and end."),
+]
+
+
+def gateway(*, data_dir: DataDir = DATA_DIR_DEFAULT, check_config: CheckConfig = False) -> None:
+    """Run the gateway alone, configured by the environment."""
+    _become("gateway", data_dir, ["--check-config"] if check_config else [])
+
+
+def metering(*, data_dir: DataDir = DATA_DIR_DEFAULT, check_config: CheckConfig = False) -> None:
+    """Run metering alone, configured by the environment."""
+    _become("metering", data_dir, ["--check-config"] if check_config else [])
+
+
+def reporting(*, data_dir: DataDir = DATA_DIR_DEFAULT, check_config: CheckConfig = False) -> None:
+    """Run reporting alone, configured by the environment."""
+    _become("reporting", data_dir, ["--check-config"] if check_config else [])
+
+
+def migrate(
+    *,
+    data_dir: DataDir = DATA_DIR_DEFAULT,
+    dry_run: Annotated[bool, Parameter(negative="", help="Print, change nothing.")] = False,
+    phase: Annotated[
+        str, Parameter(help="pre (before the new version), post (after it), or all.")
+    ] = "all",
+) -> None:
+    """Bring Postgres, ClickHouse and NATS to this version.
+
+    Servers are those the environment names, else those of the instance on the data directory.
+    """
+    arguments = ["--phase", phase, *(["--dry-run"] if dry_run else [])]
+    _become("infra.migrations", data_dir, arguments, instance=find_environment(data_dir))
+
+
+def find_environment(data_dir: Path) -> dict[str, str]:
+    """What the instance on a data directory gave its services; empty when there is none."""
+    addresses = find_addresses(data_dir.resolve())
+    return addresses.environment if addresses is not None else {}
+
+
+def _become(
+    module: str, data_dir: Path, arguments: list[str], instance: dict[str, str] | None = None
+) -> None:
+    """Replace this process by `python -m module`; signals and exit status are then its own."""
+    environ = {**(instance or {}), **os.environ, "DATA_DIR": str(data_dir.resolve())}
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environ)

@@ -1,0 +1,28 @@
+"""Ports of the embedded servers: chosen free once, then kept in the data directory."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from runtime.ports import choose_free, is_free
+from runtime.state import run_dir, write_atomically
+
+
+def keep_ports(data_dir: Path, names: Iterable[str]) -> dict[str, int]:
+    """A free port a name: last time's if nobody has it now, another one if somebody does."""
+    path = run_dir(data_dir) / "ports"
+    try:
+        remembered = msgspec.json.decode(path.read_bytes(), type=dict[str, int])
+    except (OSError, msgspec.DecodeError):
+        remembered = {}
+    names = list(names)
+    ports = {name: remembered[name] for name in names if _is_usable(remembered.get(name))}
+    missing = [name for name in names if name not in ports]
+    ports.update(zip(missing, choose_free(len(missing)), strict=True))
+    write_atomically(path, msgspec.json.encode(ports))
+    return ports
+
+
+def _is_usable(port: int | None) -> bool:
+    return port is not None and 1024 <= port <= 65_535 and is_free(port)

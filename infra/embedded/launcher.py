@@ -1,0 +1,304 @@
+"""Everything on one machine: servers, migrations, the demo provider, the three services.
+
+Started in order, kept alive, stopped in reverse, one instance a data directory.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from importlib import metadata
+from pathlib import Path
+from signal import SIGKILL, SIGQUIT
+from typing import Final
+
+import msgspec
+
+from infra.embedded.instance import (
+    SUPERVISOR,
+    Addresses,
+    Announcement,
+    Demo,
+    UpOptions,
+    only_one,
+    write_addresses,
+)
+from infra.embedded.kept_ports import keep_ports
+from infra.embedded.leftovers import end_leftovers
+from infra.embedded.plan import LOOPBACK, Server, ServerPlan
+from infra.embedded.readiness import answers_ok, server_answers, supervisor_ready
+from infra.embedded.servers import SERVERS
+from infra.embedded.settings import EmbeddedSettings
+from runtime.children import Child, Step, Supervisor, run_until_signal
+from runtime.logs import Log, LogFileSettings, LogSettings, RotatedFile, tail
+from runtime.ports import require_free
+from runtime.settings import Duration, load
+from runtime.spawn import Spawned
+from runtime.state import ProcessState
+
+DEMO_UPSTREAM: Final = "demo-upstream"
+MIGRATE_TIMEOUT_S: Final = 120.0
+SERVICE_READY_TIMEOUT_S: Final = 60.0
+SERVICE_STOP_MARGIN_S: Final = 30.0
+
+
+class LauncherSettings(msgspec.Struct, frozen=True):
+    """What the launcher itself reads from the environment it passes on."""
+
+    drain_s: Duration = Duration(30)
+    admin_pass: str = ""
+
+
+class StepFailed(RuntimeError):
+    """A step between the servers and the services went wrong; `last_lines` end its log."""
+
+    def __init__(self, name: str, reason: str, last_lines: list[str]) -> None:
+        super().__init__(f"{name} failed: {reason}")
+        self.last_lines = last_lines
+
+
+class Observer:
+    """What happens while an instance comes up, for whoever shows it. All of it may be ignored."""
+
+    def preparing(self, text: str) -> None:
+        """A step that takes a moment begins."""
+
+    def changed(self, process: ProcessState) -> None:
+        """A child changed its state."""
+
+    def ready(self, announcement: Announcement, took_s: float) -> None:
+        """Everything is ready."""
+
+
+async def run_up(options: UpOptions, observer: Observer) -> int:
+    """Bring everything up, wait for a signal, take everything down; the exit status.
+
+    Raises AlreadyRunning, PortInUse, StartFailed, StepFailed, DemoFailed, BadSettings, OSError;
+    whatever was started is stopped then.
+    """
+    began = time.monotonic()
+    data_dir = Path(options.data_dir)
+    data_dir.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - once, before anything runs
+    with only_one(data_dir):
+        observer.preparing("servers")
+        end_leftovers(data_dir)
+        for port in (options.proxy_port, options.admin_port, options.reporting_port):
+            require_free(port)
+        up = await _Up.plan(options, data_dir)
+        supervisor = up.supervisor(observer)
+
+        async def on_ready() -> None:
+            demo = await up.demo()
+            announcement = up.announcement(demo)
+            observer.ready(announcement, time.monotonic() - began)
+
+        return await run_until_signal(supervisor, on_ready=on_ready)
+
+
+class _Up:
+    """One instance: its plans, its environment and what is derived from them."""
+
+    def __init__(
+        self,
+        options: UpOptions,
+        data_dir: Path,
+        servers: list[tuple[Server, ServerPlan]],
+        upstream_port: int,
+    ) -> None:
+        self._options = options
+        self._data_dir = data_dir
+        self._servers = servers
+        self._upstream_port = upstream_port
+        self._settings = load(LauncherSettings)
+        self._version = metadata.version("tollway")
+        self.addresses = Addresses(
+            data_dir=str(data_dir),
+            proxy_url=f"http://{LOOPBACK}:{options.proxy_port}",
+            admin_url=f"http://{LOOPBACK}:{options.admin_port}",
+            reporting_url=f"http://{LOOPBACK}:{options.reporting_port}",
+            demo_upstream_url=f"http://{LOOPBACK}:{upstream_port}",
+            environment=self._additions(),
+        )
+        self._environ = {**os.environ, **self.addresses.environment}
+        write_addresses(data_dir, self.addresses)
+
+    @classmethod
+    async def plan(cls, options: UpOptions, data_dir: Path) -> "_Up":
+        """Choose ports and make the servers' directories. Raises OSError, RuntimeError."""
+        settings = load(EmbeddedSettings)
+        ports = keep_ports(data_dir, [server.name for server in SERVERS] + [DEMO_UPSTREAM])
+        plans = await asyncio.gather(
+            *(
+                asyncio.to_thread(server.prepare, data_dir, ports[server.name], settings)
+                for server in SERVERS
+            )
+        )
+        return cls(options, data_dir, list(zip(SERVERS, plans, strict=True)), ports[DEMO_UPSTREAM])
+
+    def _additions(self) -> dict[str, str]:
+        options = self._options
+        return {
+            **{server.url_setting: plan.url for server, plan in self._servers},
+            "DATA_DIR": str(self._data_dir),
+            "PROXY_PORT": str(options.proxy_port),
+            "ADMIN_PORT": str(options.admin_port),
+            "REPORTING_PORT": str(options.reporting_port),
+            "REPORTING_URL": f"http://{LOOPBACK}:{options.reporting_port}",
+            "GATEWAY_WORKERS": str(options.workers),
+            # The demo provider is on loopback, as is every provider of somebody who tries us.
+            "ALLOW_PRIVATE_UPSTREAMS": "true",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def supervisor(self, observer: Observer) -> Supervisor:
+        """Everything in its order; members of a tuple start together."""
+        log_dir = self._data_dir / "logs"
+        log_files = load(LogFileSettings)
+        log_settings = load(LogSettings)
+        log_file = RotatedFile(log_dir / f"{SUPERVISOR}.log", log_files)
+        log = Log(
+            lambda line: log_file.write(line.encode()),
+            log_format=log_settings.log_format,
+            level=log_settings.log_level,
+        )
+        servers = tuple(self._server(server, plan) for server, plan in self._servers)
+        return Supervisor(
+            SUPERVISOR,
+            [
+                (*servers, *([self._demo_upstream()] if self._options.with_demo else [])),
+                Step("migrations", self._step("migrations", observer, self._migrate)),
+                (self._gateway(), self._metering(), self._reporting()),
+            ],
+            data_dir=self._data_dir,
+            log=log,
+            log_dir=log_dir,
+            log_files=log_files,
+            on_change=observer.changed,
+        )
+
+    def _server(self, server: Server, plan: ServerPlan) -> Child:
+        return Child(
+            name=plan.name,
+            argv=plan.argv,
+            kind="server",
+            env=plan.env,
+            cwd=plan.cwd,
+            user=plan.uid,
+            group=plan.gid,
+            probe=server_answers(server, plan),
+            ready_timeout_s=plan.ready_timeout_s,
+            stop_signal=plan.stop_signal,
+            stop_timeout_s=plan.stop_timeout_s,
+            # Postgres has children of its own, in their own groups: SIGQUIT takes them along.
+            parent_death_signal=SIGQUIT if plan.name == "postgres" else SIGKILL,
+            port=plan.port,
+            version=plan.version,
+        )
+
+    def _python(self, module: str, *arguments: str) -> tuple[str, ...]:
+        return (sys.executable, "-m", module, *arguments)
+
+    def _demo_upstream(self) -> Child:
+        port = self._upstream_port
+        return Child(
+            name=DEMO_UPSTREAM,
+            argv=self._python("infra.demo_upstream", "--port", str(port)),
+            kind="service",
+            env=self._environ,
+            probe=answers_ok((port, "/demo/health")),
+            port=port,
+            version=self._version,
+        )
+
+    def _service(
+        self, name: str, port: int | None, *probes: Callable[[], Awaitable[str | None]]
+    ) -> Child:
+        async def probe() -> str | None:
+            for ask in probes:
+                reason = await ask()
+                if reason is not None:
+                    return reason
+            return None
+
+        return Child(
+            name=name,
+            argv=self._python(name),
+            kind="service",
+            env=self._environ,
+            probe=probe,
+            ready_timeout_s=SERVICE_READY_TIMEOUT_S,
+            stop_timeout_s=self._settings.drain_s + SERVICE_STOP_MARGIN_S,
+            port=port,
+            version=self._version,
+        )
+
+    def _gateway(self) -> Child:
+        options = self._options
+        answers = answers_ok((options.proxy_port, "/health"), (options.admin_port, "/api/health"))
+        return self._service(
+            "gateway", options.proxy_port, supervisor_ready(self._data_dir, "gateway"), answers
+        )
+
+    def _metering(self) -> Child:
+        return self._service("metering", None, supervisor_ready(self._data_dir, "metering"))
+
+    def _reporting(self) -> Child:
+        port = self._options.reporting_port
+        return self._service("reporting", port, answers_ok((port, "/api/health")))
+
+    def _step(
+        self, name: str, observer: Observer, run: Callable[[], Awaitable[None]]
+    ) -> Callable[[], Awaitable[None]]:
+        async def step() -> None:
+            observer.preparing(name)
+            await run()
+
+        return step
+
+    async def _migrate(self) -> None:
+        """Migrations in a process of their own: their clients' memory goes with it."""
+        path = self._data_dir / "logs" / "migrations.log"
+        log_file = RotatedFile(path, load(LogFileSettings))
+        child = Child(
+            name="migrations",
+            argv=self._python("infra.migrations"),
+            kind="service",
+            env=self._environ,
+        )
+        spawned = Spawned(child, log_file.write)
+        try:
+            async with asyncio.timeout(MIGRATE_TIMEOUT_S):
+                status = await spawned.exited()
+        except TimeoutError:
+            raise StepFailed("migrations", f"no end after {MIGRATE_TIMEOUT_S:g} s", []) from None
+        finally:
+            spawned.kill_group()
+            await spawned.exited()
+            spawned.drain_output()
+            log_file.close()
+        if status != 0:
+            raise StepFailed("migrations", f"exit status {status}", tail(path, 20))
+
+    async def demo(self) -> Demo | None:
+        """The demo's setting and key, unless not wanted. Raises DemoFailed."""
+        if not self._options.with_demo:
+            return None
+        from infra.embedded.demo_setup import set_up_demo
+
+        return await set_up_demo(
+            self._data_dir,
+            self.addresses.admin_url,
+            self.addresses.demo_upstream_url,
+            self._settings.admin_pass,
+        )
+
+    def announcement(self, demo: Demo | None) -> Announcement:
+        """What is told when all is ready."""
+        return Announcement(
+            data_dir=self.addresses.data_dir,
+            proxy_url=self.addresses.proxy_url,
+            admin_url=self.addresses.admin_url,
+            reporting_url=self.addresses.reporting_url,
+            demo_key=demo.key if demo else None,
+        )
