@@ -1,0 +1,152 @@
+"""What the broker lost, the journal sends again; nothing is booked over a hole."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from journal.conftest import Writer, quick, shipping, until
+from journal.reference_meter import ReferenceMeter
+from journal.resetting_proxy import ResettingProxy
+from support.stores import NatsServer
+
+from contracts.subjects import EXCHANGES_STREAM, resend_subject
+from runtime.settings import Duration
+
+NEVER = Duration(3600)
+
+
+async def _ship_some(journal_writer: Writer, count: int) -> None:
+    counts = journal_writer.journal.counts
+    journal_writer.write(count)
+    await until(lambda: counts.bytes_shipped == journal_writer.journal.facts().bytes_journalled)
+
+
+async def test_connections_cut_by_resets_lose_nothing(
+    directory: Path, nats_server: NatsServer, meter: ReferenceMeter
+) -> None:
+    """TCP resets at any moment of a publish: parcels repeat, events do not, none is missing."""
+    async with (
+        ResettingProxy(nats_server.url) as proxy,
+        shipping(directory, proxy.url, quick()) as journal,
+    ):
+        writer = Writer(journal)
+        for number in range(8):
+            shipped = journal.counts.bytes_shipped
+            writer.write(150)
+            await until(lambda shipped=shipped: journal.counts.bytes_shipped > shipped)
+            writer.write(150)
+            await asyncio.sleep(0.002 * number)
+            proxy.reset()
+        await meter.run_until(lambda: len(meter.payloads()) == writer.total)
+        writer.assert_booked_in_order(meter)
+        assert proxy.resets >= 8
+        assert journal.counts.publish_unavailable > 0
+
+
+@pytest.mark.parametrize("checks_gap", [True, False])
+async def test_a_parcel_lost_by_the_stream_is_sent_again_when_asked(
+    directory: Path, nats_server: NatsServer, meter: ReferenceMeter, checks_gap: bool
+) -> None:
+    """The meter sees the gap and asks. (A meter that jumps over gaps never gets the events.)"""
+    meter.checks_gap = checks_gap
+    settings = quick(journal_lanes=1, resend_after=NEVER)
+    async with shipping(directory, nats_server.url, settings) as journal:
+        writer = Writer(journal)
+        for _ in range(3):
+            await _ship_some(writer, 40)
+        stream = (await meter.connect()).jetstream()
+        assert await stream.delete_msg(EXCHANGES_STREAM, 2)
+        if not checks_gap:
+            await meter.turn()
+            assert journal.counts.resends_asked == 0
+            assert len(meter.payloads()) < writer.total
+            return
+        await meter.run_until(lambda: len(meter.payloads()) == writer.total)
+        writer.assert_booked_in_order(meter)
+        assert meter.gaps > 0
+        assert journal.counts.resends_asked > 0
+
+
+async def test_a_gap_heals_without_being_asked(
+    directory: Path, nats_server: NatsServer, meter: ReferenceMeter
+) -> None:
+    """Booking stands still: the shipper probes at the booked offset, then sends the rest."""
+    meter.asks = False
+    async with shipping(directory, nats_server.url, quick(journal_lanes=1)) as journal:
+        writer = Writer(journal)
+        for _ in range(4):
+            await _ship_some(writer, 100)
+        stream = (await meter.connect()).jetstream()
+        assert await stream.delete_msg(EXCHANGES_STREAM, 2)
+        assert await stream.delete_msg(EXCHANGES_STREAM, 3)
+        await meter.run_until(lambda: len(meter.payloads()) == writer.total)
+        writer.assert_booked_in_order(meter)
+        assert meter.gaps > 0
+        assert journal.counts.resends_own > 0
+
+
+async def test_a_purged_stream_is_filled_again_from_the_journal(
+    directory: Path, nats_server: NatsServer, meter: ReferenceMeter
+) -> None:
+    """Everything unbooked is still on disk, however much the stream lost."""
+    async with shipping(directory, nats_server.url, quick()) as journal:
+        writer = Writer(journal)
+        await _ship_some(writer, 500)
+        stream = (await meter.connect()).jetstream()
+        await stream.purge_stream(EXCHANGES_STREAM)
+        assert (await stream.stream_info(EXCHANGES_STREAM)).state.messages == 0
+        await meter.run_until(lambda: len(meter.payloads()) == writer.total)
+        writer.assert_booked_in_order(meter)
+
+
+async def test_a_meter_that_is_away_does_not_fill_the_stream(
+    directory: Path, nats_server: NatsServer, meter: ReferenceMeter
+) -> None:
+    """While nothing is booked, probes repeat one parcel each; what is new goes out once."""
+    settings = quick(journal_lanes=1, resend_after=Duration(0.05))
+    async with shipping(directory, nats_server.url, settings) as journal:
+        writer = Writer(journal)
+        await _ship_some(writer, 1000)
+        await until(lambda: journal.counts.resends_own >= 4)
+        await _ship_some(writer, 100)
+        resends = journal.counts.resends_own
+        stream = (await meter.connect()).jetstream()
+        state = (await stream.stream_info(EXCHANGES_STREAM)).state
+        assert state.messages <= journal.counts.parcels_shipped + resends + 1
+        await meter.run_until(lambda: len(meter.payloads()) == writer.total)
+        assert sum(length for head, length in meter.parcels if head.offset == 0) > 16 * 1024 * 4
+        writer.assert_booked_in_order(meter)
+
+
+async def test_requests_to_send_again_are_bounded(
+    directory: Path, nats_server: NatsServer, meter: ReferenceMeter
+) -> None:
+    """Never forward, never below what is booked, and one answer for many equal requests."""
+    settings = quick(journal_lanes=1, resend_after=NEVER)
+    async with shipping(directory, nats_server.url, settings) as journal:
+        writer = Writer(journal)
+        await _ship_some(writer, 100)
+        await meter.run_until(lambda: len(meter.payloads()) == 100)
+        await until(lambda: journal.counts.bytes_booked == journal.counts.bytes_shipped)
+        incarnation, book = next(iter(meter.books.items()))
+        client = await meter.connect()
+        subject = resend_subject(bytes.fromhex(incarnation))
+
+        async def ask(content: bytes) -> None:
+            await client.publish(subject, content)
+            await client.flush(5)
+
+        await ask(json.dumps({"offset": 0}).encode())
+        await ask(json.dumps({"offset": book.offset + 10_000}).encode())
+        await ask(b"no json")
+        meter_seq = meter.next_seq
+        await _ship_some(writer, 100)
+        assert journal.counts.resends_asked == 0
+        for _ in range(50):
+            await ask(json.dumps({"offset": book.offset}).encode())
+        await until(lambda: journal.counts.resends_asked == 1)
+        await meter.run_until(lambda: len(meter.payloads()) == 200)
+        assert meter.next_seq > meter_seq
+        assert journal.counts.resends_asked == 1
+        writer.assert_booked_in_order(meter)
