@@ -146,7 +146,9 @@ def test_a_price_changes_at_its_date(book: PriceBook) -> None:
 def test_a_price_changes_with_the_hour(compiled: tuple[str, bytes], book: PriceBook) -> None:
     """A model with off-peak hours costs one thing inside them and another outside, each day."""
     document = json.loads(compiled[1])
-    model = next(m for m in document["providers"]["deepseek"]["models"] if m["id"] == "deepseek-chat")
+    model = next(
+        m for m in document["providers"]["deepseek"]["models"] if m["id"] == "deepseek-chat"
+    )
     start_s, end_s = next(p["hours"] for p in model["periods"] if "hours" in p)
     day_ms = MAY_2025_MS - MAY_2025_MS % 86_400_000
     asked = [
