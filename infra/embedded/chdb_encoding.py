@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-import lz4.frame
+import lz4.frame  # type: ignore[import-untyped]
 from backports import zstd
 
 ENCODED_FROM_BYTES: Final = 65_536

@@ -4,12 +4,13 @@ A session's settings die with it, so nothing a request sets, and no failure in t
 reach another request. Opening a session costs a third of a millisecond.
 """
 
+import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import msgspec
 
@@ -50,6 +51,7 @@ _WINDOW: Final = re.compile(r"non_replicated_deduplication_window = ([1-9]\d*)")
 
 UNKNOWN_SETTING: Final = 115
 BAD_ARGUMENTS: Final = 36
+CANNOT_READ_ALL_DATA: Final = 33
 TOO_MANY_QUERIES: Final = 202
 
 
@@ -116,14 +118,22 @@ class Session:
         except RuntimeError as error:
             raise EngineError.of(error) from None
 
-    def insert(self, head: InsertHead, path: str) -> Written:
-        """One insert out of a file, relative to the engine's directory. Raises EngineError.
+    def insert(self, head: InsertHead, data: IO[bytes]) -> Written:
+        """One insert of what an open file holds. Raises EngineError.
 
         chDB's streaming insert would save the file, but swallows a violated CHECK: it reports the
-        rows as written and drops them.
+        rows as written and drops them. The file goes by its descriptor: a path would be read as a
+        pattern, and a pattern that matches nothing inserts nothing and calls that success.
         """
+        path = f"/dev/fd/{data.fileno()}"
+        size = data.seek(0, os.SEEK_END)
+        data.seek(0)
         statement = f"{head.target} FROM INFILE {quoted(path)} {head.settings} FORMAT {head.format}"
         result = self.run(statement, "TabSeparated", {})
+        if size > 0 and result.rows_read() == 0:
+            raise EngineError(
+                CANNOT_READ_ALL_DATA, f"Code: 33. DB::Exception: {size} bytes held no row"
+            )
         return Written(
             rows=result.rows_written(),
             bytes=result.bytes_written(),
@@ -148,7 +158,8 @@ class Engine:
     def __init__(self, address: str) -> None:
         from chdb import _chdb
 
-        self._connect = _chdb.connect
+        # The wrapper classes of chDB add nothing here but a progress bar.
+        self._connect: Any = _chdb.connect  # type: ignore[attr-defined]
         self._address = address
         try:
             # Held for the life of the process: the engine closes with its last handle.

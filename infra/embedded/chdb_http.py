@@ -15,6 +15,7 @@ from infra.embedded.chdb_encoding import (
     ENCODED_FROM_BYTES,
     BodyDamaged,
     CodingUnknown,
+    Packer,
     packer,
     unpacker,
 )
@@ -287,9 +288,10 @@ class Connection:
     ) -> None:
         head = intake.head
         assert head is not None
+        assert intake.data is not None
         has_token = bool(settings.get(REQUIRED_TOKEN)) or REQUIRED_TOKEN in head.settings
         _require_token(session, head.table, has_token=has_token)
-        written = session.insert(head, intake.data_name)
+        written = session.insert(head, intake.data)
         headers = self._headers(query_id, None)
         headers["X-ClickHouse-Summary"] = (
             f'{{"read_rows":"{written.rows}","read_bytes":"{written.bytes}",'
@@ -397,7 +399,7 @@ class Connection:
         self._sock.sendall(_head(status, headers) + body)
 
 
-def _packer_for(request: _Request):  # type: ignore[no-untyped-def]
+def _packer_for(request: _Request) -> tuple[str, Packer] | None:
     if request.parameters.get("enable_http_compression", "0") not in ("1", "true"):
         return None
     return packer(request.headers.get("accept-encoding", ""))

@@ -24,22 +24,21 @@ class BodyTooLarge(ValueError):
 
 
 class Intake:
-    """One request body. Afterwards either `head` and `data_name` say an insert, or `statement`.
+    """One request body. Afterwards either `head` and `data` hold an insert, or `statement` the text.
 
-    `data_name` is relative to the working directory; `discard` removes the file.
+    `data` is a file without a name, so a killed process leaves nothing behind.
     """
 
     def __init__(
         self, query: bytes, unpacker: Unpacker | None, spool: Path, bytes_max: int, *, is_form: bool
     ) -> None:
         self.head: InsertHead | None = None
-        self.data_name = ""
         self._text = bytearray(query)
         self._unpacker = unpacker
         self._spool = spool
         self._bytes_left = bytes_max
         self._bytes_max = bytes_max
-        self._file: IO[bytes] | None = None
+        self.data: IO[bytes] | None = None
         # The data of `?query=INSERT ... FORMAT x` begins with the body itself.
         self._is_decided = is_form
         if query and not is_form:
@@ -52,13 +51,13 @@ class Intake:
         self._bytes_left -= len(data)
         if self._bytes_left < 0:
             raise BodyTooLarge(f"the body is longer than {self._bytes_max} bytes")
-        if self._file is not None:
-            self._file.write(data)
+        if self.data is not None:
+            self.data.write(data)
             return
         self._text += data
         if not self._is_decided and len(self._text) >= _DECIDE_FROM_BYTES:
             self._decide(is_whole=False, is_query=False)
-        if self._is_decided and self._file is None and len(self._text) > STATEMENT_BYTES_MAX:
+        if self._is_decided and self.data is None and len(self._text) > STATEMENT_BYTES_MAX:
             raise BodyTooLarge(f"the statement is longer than {STATEMENT_BYTES_MAX} bytes")
 
     def finish(self) -> None:
@@ -67,8 +66,8 @@ class Intake:
             self._unpacker.finish()
         if not self._is_decided:
             self._decide(is_whole=True, is_query=False)
-        if self._file is not None:
-            self._file.close()
+        if self.data is not None:
+            self.data.flush()
 
     @property
     def statement(self) -> bytes:
@@ -76,10 +75,9 @@ class Intake:
         return bytes(self._text)
 
     def discard(self) -> None:
-        """Removes the file; idempotent."""
-        if self._file is not None:
-            self._file.close()
-            Path(self._file.name).unlink(missing_ok=True)
+        """Gives the file back; idempotent."""
+        if self.data is not None:
+            self.data.close()
 
     def _decide(self, *, is_whole: bool, is_query: bool) -> None:
         text = bytes(self._text)
@@ -96,9 +94,8 @@ class Intake:
             return
         self._is_decided = True
         self.head = head
-        self._file = tempfile.NamedTemporaryFile(dir=self._spool, suffix=".data", delete=False)  # noqa: SIM115
-        self.data_name = f"{self._spool.name}/{Path(self._file.name).name}"
-        self._file.write(text[head.data_at :])
+        self.data = tempfile.TemporaryFile(dir=self._spool)  # noqa: SIM115
+        self.data.write(text[head.data_at :])
         self._text.clear()
 
 

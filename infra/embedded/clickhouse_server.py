@@ -7,7 +7,6 @@ running ones finish. `kill -9` loses nothing acknowledged: the tables say fsync.
 
 import argparse
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -81,9 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         except EngineBusy as error:
             print(f"cannot open {directory}: another process owns it ({error})", file=sys.stderr)
             return 3
-        # Only the owner may clear what a killed predecessor left.
-        shutil.rmtree(spool, ignore_errors=True)
-        spool.mkdir()
+        spool.mkdir(exist_ok=True)
         limits = Limits(
             request_bytes_max=arguments.request_bytes_max,
             spool=spool,

@@ -30,7 +30,7 @@ from infra.embedded.plan import LOOPBACK, Server, ServerPlan
 from infra.embedded.readiness import answers_ok, server_answers, supervisor_ready
 from infra.embedded.servers import SERVERS
 from infra.embedded.settings import EmbeddedSettings
-from runtime.children import Child, Step, Supervisor, run_until_signal
+from runtime.children import Child, RestartLimits, Step, Supervisor, run_until_signal
 from runtime.logs import Log, LogFileSettings, LogSettings, RotatedFile, tail
 from runtime.ports import require_free
 from runtime.settings import Duration, load
@@ -174,6 +174,8 @@ class _Up:
             log=log,
             log_dir=log_dir,
             log_files=log_files,
+            # A service has retried its own children by then: once more is enough to know.
+            limits=RestartLimits(deaths_at_start_max=2),
             on_change=observer.changed,
         )
 

@@ -4,11 +4,10 @@ import argparse
 import asyncio
 import sys
 
-from runtime.settings import BadSettings, load
-
 from infra.migrations.files import MigrationChanged
 from infra.migrations.migrate import migrate
 from infra.migrations.settings import MigrationSettings
+from runtime.settings import BadSettings, load
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -49,7 +49,7 @@ def _client(settings: MigrationSettings, database: str) -> Client:
     )
 
 
-def _migrate(settings: MigrationSettings, phase: Phase, dry_run: bool) -> list[str]:  # noqa: FBT001
+def _migrate(settings: MigrationSettings, phase: Phase, dry_run: bool) -> list[str]:
     files = sql_files(DIRECTORY, phase)
     client = _client(settings, "default")
     try:

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import msgspec
 import nats
-from contracts import subjects
 from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 from nats.js.errors import NotFoundError
 
+from contracts import subjects
 from infra.migrations.settings import MigrationSettings
 
 _CONNECT_TIMEOUT_S: Final = 10

@@ -8,9 +8,9 @@ one stays. Books are immutable: what is there under a version is never written a
 import gzip
 from typing import Final
 
-from contracts import subjects
 from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 
+from contracts import subjects
 from infra.migrations.nats import connect
 from infra.migrations.settings import MigrationSettings
 

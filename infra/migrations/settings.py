@@ -4,6 +4,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 import msgspec
+
 from runtime.settings import Duration, Secret
 
 _GIB = 1 << 30

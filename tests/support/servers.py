@@ -119,7 +119,8 @@ class RunningServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=dies_with_parent(death),
+                # One call of a C function that is already loaded: nothing a thread could hold.
+                preexec_fn=dies_with_parent(death),  # noqa: PLW1509
             )
         if not run_apart(self._becomes_ready()):
             code = self.process.poll()

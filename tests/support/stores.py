@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
+
 from infra.embedded.nats import NATS
 from infra.migrations.clickhouse import migrate_clickhouse
 from infra.migrations.nats import migrate_nats
 from infra.migrations.price_book import migrate_price_book
 from infra.migrations.settings import MigrationSettings
-
 from support.servers import RunningServer, run_apart
 
 
