@@ -1,7 +1,7 @@
 """The answer of the fast engine: filled by its connection, emptied by its reader."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from gateway.ports import HeaderPairs, ResponseCut, ResponseTooLarge, UpstreamError
@@ -95,7 +95,7 @@ class FastResponse:
                 raise self.error
             await self.change()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         try:
             while True:
                 if self.parts:

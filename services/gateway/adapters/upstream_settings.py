@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from gateway.ports import Origin
+
 CheckAddress = Callable[[str], None]
 """Is given every address before it is connected to, as text. Raises ValueError to refuse it."""
 
@@ -28,3 +30,14 @@ class UpstreamSettings(msgspec.Struct, frozen=True):
     ca_file: str = ""
     proxy_url: str = ""
     proxy_exempt_hosts: tuple[str, ...] = ()
+
+
+def needs_proxy(settings: UpstreamSettings, origin: Origin) -> bool:
+    """Whether requests to an origin leave through the outbound proxy."""
+    if not settings.proxy_url:
+        return False
+    host = origin.host.lower()
+    return not any(
+        host == exempt or host.endswith("." + exempt)
+        for exempt in (name.lower().lstrip(".") for name in settings.proxy_exempt_hosts)
+    )
