@@ -260,24 +260,21 @@ async def test_runs_that_are_not_promoted_are_not_seen(api: Api, ledger_client: 
     assert (await ask(api))["dataPoints"][0]["numberOfRequests"] == 1
 
 
-@pytest.mark.parametrize(
-    ("filters", "expected"),
-    [
-        ({}, 4),
-        ({"keyIds": ["key-1"]}, 3),
-        ({"keyIds": ["key-1", "key-2", "key-9"]}, 4),
-        ({"tags": ["a"]}, 2),
-        ({"tags": ["a", "b"]}, 1),
-        ({"tags": ["b", "a"]}, 1),
-        ({"customIds": ["c-1", "c-2"]}, 2),
-        ({"userIds": ["u-1"]}, 1),
-        ({"keyIds": ["key-1"], "tags": ["a"], "customIds": ["c-1"]}, 1),
-        ({"keyIds": ["nobody"]}, 0),
-    ],
-)
-async def test_ids_match_any_and_tags_match_all(
-    api: Api, ledger_client: Client, filters: dict[str, list[str]], expected: int
-) -> None:
+SELECTIONS: list[tuple[dict[str, list[str]], int]] = [
+    ({}, 4),
+    ({"keyIds": ["key-1"]}, 3),
+    ({"keyIds": ["key-1", "key-2", "key-9"]}, 4),
+    ({"tags": ["a"]}, 2),
+    ({"tags": ["a", "b"]}, 1),
+    ({"tags": ["b", "a"]}, 1),
+    ({"customIds": ["c-1", "c-2"]}, 2),
+    ({"userIds": ["u-1"]}, 1),
+    ({"keyIds": ["key-1"], "tags": ["a"], "customIds": ["c-1"]}, 1),
+    ({"keyIds": ["nobody"]}, 0),
+]
+
+
+async def test_ids_match_any_and_tags_match_all(api: Api, ledger_client: Client) -> None:
     """And the filters are joined by and."""
     insert_entries(
         ledger_client,
@@ -289,7 +286,9 @@ async def test_ids_match_any_and_tags_match_all(
         ],
     )
 
-    assert (await ask(api, **filters))["dataPoints"][0]["numberOfRequests"] == expected
+    for filters, expected in SELECTIONS:
+        counted = (await ask(api, **filters))["dataPoints"][0]["numberOfRequests"]
+        assert (filters, counted) == (filters, expected)
 
 
 async def test_groups_give_a_row_each_and_empty_buckets_one(
@@ -343,3 +342,32 @@ async def test_model_is_the_one_served_else_sent_else_asked(
     report = await ask(api, filters=["model"])
 
     assert [point["model"] for point in report["dataPoints"][:3]] == ["asked", "sent", "served"]
+
+
+@pytest.mark.parametrize(
+    ("question", "detail"),
+    [
+        ({}, "start and end are required, in Unix seconds"),
+        ({"start": 5, "end": 5, "increment": 1}, "start 5 cannot be larger than end 5"),
+        ({"start": 6, "end": 5, "increment": 1}, "start 6 cannot be larger than end 5"),
+        ({"start": 1, "end": 5}, "increment is required, in seconds, larger than 0"),
+        (
+            {"start": 1, "end": 5, "increment": -1},
+            "increment is required, in seconds, larger than 0",
+        ),
+    ],
+)
+async def test_invalid_question_is_400(
+    unconnected_api: Api, question: dict[str, Any], detail: str
+) -> None:
+    """Where the ancestor said 500 for a client's mistake."""
+    answer = await unconnected_api.post("/api/reporting/events", json=question)
+
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "type": "/errors/invalid-reporting-request",
+        "title": "invalid reporting request",
+        "status": 400,
+        "detail": detail,
+        "instance": "/api/reporting/events",
+    }

@@ -3,7 +3,7 @@
 Only what a test is about is named; the rest is a plain answered and priced chat completion.
 """
 
-import datetime
+import datetime as dt
 import itertools
 import time
 import uuid
@@ -19,7 +19,7 @@ from contracts.ledger import Entry, EntryKind, RatingStatus
 from contracts.meters import Evidence
 
 NO_RUN = bytes(16)
-EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 _offsets = itertools.count()
 
@@ -158,7 +158,7 @@ def _cell(name: str, value: Any) -> Any:
     if name in ("entry_id", "event_id", "run_id", "batch_id", "incarnation"):
         return uuid.UUID(bytes=value)
     if name in ("insert_by_ms", "occurred_at_ms", "booked_at_ms"):
-        return EPOCH + datetime.timedelta(milliseconds=value)
+        return EPOCH + dt.timedelta(milliseconds=value)
     if name == "rare_picousd":
         return {meter: Decimal(amount).scaleb(-12) for meter, amount in value.items()}
     if name.endswith("_picousd") and value is not None:
@@ -196,7 +196,7 @@ def insert_body(
         [
             [
                 uuid.UUID(bytes=entry.event_id),
-                EPOCH + datetime.timedelta(milliseconds=entry.occurred_at_ms),
+                EPOCH + dt.timedelta(milliseconds=entry.occurred_at_ms),
                 entry.key_id,
                 request,
                 response,
