@@ -1,0 +1,81 @@
+"""What commands ask of reporting: totals of a key in a window, and its events."""
+
+import asyncio
+import time
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+REPORT_TIMEOUT_S: Final = 30.0
+POLL_S: Final = 0.25
+WINDOW_MARGIN_S: Final = 2
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a time series: what the ledger says a key has used. Cost in USD, as reports give it."""
+
+    requests: int
+    succeeded: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_in_usd: float
+
+
+class Reports:
+    """Asks reporting on behalf of a command. Raises httpx.HTTPError."""
+
+    def __init__(self, url: str, admin_pass: str) -> None:
+        headers = {"x-api-key": admin_pass} if admin_pass else {}
+        self._client = httpx.AsyncClient(
+            base_url=url, headers=headers, timeout=REPORT_TIMEOUT_S, trust_env=False
+        )
+
+    async def close(self) -> None:
+        """No more questions."""
+        await self._client.aclose()
+
+    async def totals(self, key_id: str, start: int, end: int) -> Totals:
+        """Of [start, end), Unix seconds."""
+        question = {
+            "keyIds": [key_id],
+            "start": start,
+            "end": end,
+            "increment": max(1, end - start),
+            "filters": [],
+        }
+        response = await self._client.post("/api/reporting/events", json=question)
+        response.raise_for_status()
+        points = response.json()["dataPoints"]
+        return Totals(
+            requests=sum(point["numberOfRequests"] for point in points),
+            succeeded=sum(point["successCount"] for point in points),
+            prompt_tokens=sum(point["promptTokenCount"] for point in points),
+            completion_tokens=sum(point["completionTokenCount"] for point in points),
+            cost_in_usd=sum(point["costInUsd"] or 0.0 for point in points),
+        )
+
+    async def events(self, key_id: str, start: int, end: int, limit: int) -> list[dict[str, Any]]:
+        """The events of [start, end), oldest first."""
+        question = {
+            "keyIds": [key_id],
+            "start": start,
+            "end": end,
+            "limit": limit,
+            "dateOrder": "asc",
+        }
+        response = await self._client.post("/api/v2/events", json=question)
+        response.raise_for_status()
+        events: list[dict[str, Any]] = response.json()["events"]
+        return events
+
+    async def until_metered(
+        self, key_id: str, start: int, requests: int, timeout_s: float
+    ) -> Totals:
+        """The totals since `start` once they hold so many requests, or when time is up."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            totals = await self.totals(key_id, start, int(time.time()) + WINDOW_MARGIN_S)
+            if totals.requests >= requests or time.monotonic() > deadline:
+                return totals
+            await asyncio.sleep(POLL_S)
