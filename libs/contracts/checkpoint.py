@@ -8,7 +8,10 @@ class Position(msgspec.Struct, frozen=True):
 
     `offset` is logical, `chain` the running hash there in hex (None: not known, accept the next),
     `last_time_ms` the writer's clock of the newest booked parcel, `segment_no` the segment it lies
-    in. `ended_at_ms` is when its END (or declared loss) was booked, None while it may go on.
+    in. `ended_at_ms` is when its END (or declared loss) was booked, None while it may go on. Up to
+    `verify_to` the ledger may hold rows this checkpoint knows nothing of: events below it are
+    looked up before they are booked. `chain` None with `verify_to` above `offset` means: the first
+    parcel that begins at or below `verify_to` says where booking goes on.
     """
 
     offset: int
@@ -16,6 +19,7 @@ class Position(msgspec.Struct, frozen=True):
     last_time_ms: int
     segment_no: int
     ended_at_ms: int | None = None
+    verify_to: int = 0
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -44,6 +48,9 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """One KV entry per partition, JSON.
 
     `generation` is the stream's creation time (RFC 3339, as the server states it).
+    `last_batch_id` and `last_batch_rows` name the newest committed batch: a ledger that does not
+    hold it is older than this checkpoint. `reread_to_seq` is where open admissions may lie behind
+    the committed sequence, because their parcel was lost and sent again; 0 when none does.
     """
 
     partition: int
@@ -52,6 +59,9 @@ class Checkpoint(msgspec.Struct, frozen=True):
     oldest_open_seq: int | None
     incarnations: dict[str, Position]
     pending: Pending | None = None
+    last_batch_id: str | None = None
+    last_batch_rows: int = 0
+    reread_to_seq: int = 0
 
 
 _encoder = msgspec.json.Encoder(order="deterministic")

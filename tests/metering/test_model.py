@@ -1,0 +1,182 @@
+"""The batch protocol under a model checker: two owners, a fault at every arrow, the books right.
+
+`test_a_guard_switched_off_is_found` shows that the checker has the power to see each hole.
+"""
+
+import msgspec
+import pytest
+from model import FAULTS, INSERT_FAULTS, Outcome, Schedule, World, run
+
+import metering.reading
+from contracts.checkpoint import Checkpoint, Pending, Position
+from contracts.records import ParcelHeaders
+from metering.parcels import Ahead, Standing, stand
+from metering.ports import BatchRow, Billed, Mark, StreamState
+from metering.protocol import PartitionMeter
+
+RANDOM_SEEDS = 900
+
+
+def explain(schedule: Schedule, outcome: Outcome) -> str:
+    return f"{schedule}: {outcome.violations} {outcome.refused}"
+
+
+def test_every_fault_at_every_arrow_leaves_net_effect_one() -> None:
+    """Each fault at each of the first arrows of a run, one at a time, with a second owner."""
+    arrows = run(Schedule(1)).arrows
+    checked = 0
+    for at in range(min(len(arrows), 110)):
+        faults = FAULTS + (INSERT_FAULTS if arrows[at] == "ledger.insert" else ())
+        for fault in faults:
+            schedule = Schedule(1, faults={at: fault})
+            outcome = run(schedule)
+            assert not outcome.violations, explain(schedule, outcome)
+            assert not outcome.refused, explain(schedule, outcome)
+            checked += 1
+    assert checked > 500
+
+
+def test_random_schedules_of_many_faults_leave_net_effect_one() -> None:
+    """Two owners, faults at a tenth of the arrows, parcels lost, repeated, reordered, re-cut."""
+    recoveries = 0
+    for seed in range(RANDOM_SEEDS):
+        schedule = Schedule(seed, fault_chance=0.08, transport_chance=0.2)
+        outcome = run(schedule)
+        assert not outcome.violations, explain(schedule, outcome)
+        assert not outcome.refused, explain(schedule, outcome)
+        recoveries += len(outcome.world.tokens)
+    assert recoveries > RANDOM_SEEDS
+
+
+def test_a_checkpoint_store_wiped_or_rolled_back_leaves_net_effect_one() -> None:
+    """The checkpoint disappears or becomes an older one while both owners work and fail."""
+    for seed in range(RANDOM_SEEDS // 2):
+        schedule = Schedule(seed, fault_chance=0.05, transport_chance=0.1, store_chance=0.02)
+        outcome = run(schedule)
+        assert not outcome.violations, explain(schedule, outcome)
+
+
+def test_a_batch_recovered_by_another_build_keeps_its_net_requests() -> None:
+    """Prices drift between tries: no event is lost or doubled, and the drift is seen."""
+
+    def drift(world: World) -> None:
+        world.drift_at_ms = world.now_ms + 500
+
+    drifts = 0
+    for seed in range(120):
+        outcome = run(Schedule(seed, fault_chance=0.1, bend=drift))
+        requests = {event: net[0] for event, net in outcome.world.net().items()}
+        assert set(requests.values()) == {1}, outcome.violations
+        drifts += outcome.drifts
+    assert drifts > 0
+
+
+# ---- power: each guard switched off must be found
+
+
+class NoDeadline(PartitionMeter):
+    """Recovery does not wait, and the ledger does not refuse (see `no_deadline`)."""
+
+    async def _let_pass(self, insert_by_ms: int) -> None:
+        return
+
+
+def no_deadline(world: World) -> None:
+    world.has_deadline = False
+
+
+class TokenIsProof(PartitionMeter):
+    """Recovery repeats the insert under its first token and believes the OK."""
+
+    async def _fill(self, pending: Pending, billed: Billed, *, is_drifted: bool) -> int:
+        block = self._ledger.seal(billed.entries)
+        await self._ledger.insert(block, f"{pending.batch_id}:1", pending.insert_by_ms)
+        return 0
+
+
+class ErrorMeansDone(PartitionMeter):
+    """Recovery commits without looking."""
+
+    async def _fill(self, pending: Pending, billed: Billed, *, is_drifted: bool) -> int:
+        return 0
+
+
+class MissingIsZero(PartitionMeter):
+    """A missing checkpoint is a fresh start."""
+
+    async def _rebuild(self, state: StreamState, revision: int) -> tuple[Checkpoint, int]:
+        checkpoint = Checkpoint(self.partition, state.generation, 0, None, {})
+        return checkpoint, await self._checkpoints.write(checkpoint, revision)
+
+    async def _meet(self, reading: object, incarnation: object) -> None:
+        return
+
+
+class RollbackUnseen(PartitionMeter):
+    """The checkpoint is believed, whatever the ledger holds."""
+
+    async def _unknown_marks(self, checkpoint: Checkpoint) -> dict[str, Mark]:
+        return {}
+
+
+class NoReread(PartitionMeter):
+    """Open admissions are forgotten at a change of owner."""
+
+    async def _reread(self, checkpoint: Checkpoint) -> None:
+        self._openings.__init__(self._limits.close_grace_ms)  # type: ignore[misc]
+        self._gaps = {}
+
+
+class NewestMessageOnly(PartitionMeter):
+    """Recovery takes the batch to be whatever was inserted."""
+
+    async def _fill(self, pending: Pending, billed: Billed, *, is_drifted: bool) -> int:
+        present: list[BatchRow] = await self._ledger.batch(pending.batch_id)
+        return len(present)
+
+
+def no_cas(world: World) -> None:
+    world.has_cas = False
+
+
+def leap(
+    position: Position | None, headers: ParcelHeaders, content: bytes, *, is_lost: bool
+) -> Standing:
+    """Booked is whatever came farthest."""
+    standing = stand(position, headers, content, is_lost=is_lost)
+    if isinstance(standing, Ahead):
+        return stand(position, headers, content, is_lost=True)
+    return standing
+
+
+HOLES = {
+    "zombie without a deadline": Schedule(0, fault_chance=0.15, cls=NoDeadline, bend=no_deadline),
+    "a token taken for proof": Schedule(0, fault_chance=0.08, cls=TokenIsProof),
+    "an error taken for done": Schedule(0, fault_chance=0.08, cls=ErrorMeansDone),
+    "commit of half a batch": Schedule(0, fault_chance=0.08, cls=NewestMessageOnly),
+    "a missing checkpoint is zero": Schedule(0, store_chance=0.02, cls=MissingIsZero),
+    "an old checkpoint believed": Schedule(0, store_chance=0.02, cls=RollbackUnseen),
+    "open admissions forgotten": Schedule(0, fault_chance=0.1, cls=NoReread),
+    "writes without compare-and-set": Schedule(0, fault_chance=0.1, bend=no_cas),
+}
+
+
+@pytest.mark.parametrize("hole", HOLES)
+def test_a_guard_switched_off_is_found(hole: str) -> None:
+    """With one guard gone the same schedules end in a lost, doubled or stuck event."""
+    for seed in range(200):
+        if run(msgspec.structs.replace(HOLES[hole], seed=seed)).violations:
+            return
+    pytest.fail(f"{hole}: the checker has no power to see it")
+
+
+def test_a_gap_stepped_over_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `booked = max(...)` instead of the gap check, lost parcels stay lost."""
+    monkeypatch.setattr(metering.reading, "stand", leap)
+    assert any(run(Schedule(seed, transport_chance=0.4)).violations for seed in range(50))
+
+
+def test_lookups_switched_off_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without looking up late ends, an abandoned request is charged beside its row."""
+    monkeypatch.setattr("metering.protocol.ids_to_look_up", lambda *_: [])
+    assert any(run(Schedule(seed)).violations for seed in range(20))
