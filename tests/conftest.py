@@ -11,13 +11,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
-from infra.embedded.clickhouse import CLICKHOUSE
-from infra.embedded.postgres import POSTGRES
-from infra.embedded.redis import REDIS
-from infra.migrations.postgres import migrate_postgres
-from infra.migrations.settings import MigrationSettings
-from runtime.settings import Secret
-
 from support.servers import RunningServer, run_apart
 from support.stores import (
     ClickHouseDatabase,
@@ -26,6 +19,13 @@ from support.stores import (
     clickhouse_client,
     migrated,
 )
+
+from infra.embedded.clickhouse import CLICKHOUSE
+from infra.embedded.postgres import POSTGRES
+from infra.embedded.redis import REDIS
+from infra.migrations.postgres import migrate_postgres
+from infra.migrations.settings import MigrationSettings
+from runtime.settings import Secret
 
 
 @pytest.fixture
@@ -87,11 +87,21 @@ def postgres_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runni
 @pytest.fixture
 def postgres(postgres_process: RunningServer) -> Iterator[PostgresDatabase]:
     """A migrated database of the test's own: `.url`."""
+    yield from _database(postgres_process)
+
+
+@pytest.fixture(scope="module")
+def module_postgres(postgres_process: RunningServer) -> Iterator[PostgresDatabase]:
+    """A migrated database for the tests of one file."""
+    yield from _database(postgres_process)
+
+
+def _database(server: RunningServer) -> Iterator[PostgresDatabase]:
     database = f"t_{secrets.token_hex(6)}"
-    run_apart(_execute(postgres_process.url, f"CREATE DATABASE {database} TEMPLATE tollway"))
-    parts = urlsplit(postgres_process.url)
+    run_apart(_execute(server.url, f"CREATE DATABASE {database} TEMPLATE tollway"))
+    parts = urlsplit(server.url)
     yield PostgresDatabase(urlunsplit(parts._replace(path=f"/{database}")), database)
-    run_apart(_execute(postgres_process.url, f"DROP DATABASE {database} WITH (FORCE)"))
+    run_apart(_execute(server.url, f"DROP DATABASE {database} WITH (FORCE)"))
 
 
 async def _execute(url: str, statement: str) -> None:

@@ -1,18 +1,14 @@
-"""Composition roots: what one data worker and the admin process are made of."""
+"""Composition roots: what a data worker and the admin process are made of, opened and closed."""
 
 import asyncio
-import gc
 import logging
-import signal
-import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import msgspec
-from runtime.serving import serve
+from litestar import Litestar
 
-from gateway.adapters.nats_bus import open_bus
+from gateway.adapters.nats_bus import NatsBus
 from gateway.adapters.postgres_administration import PostgresAdministration
 from gateway.adapters.postgres_config import PostgresConfiguration, open_pool
 from gateway.adapters.upstream_settings import UpstreamSettings
@@ -29,6 +25,144 @@ from gateway.passage import Limits, Means
 from gateway.ports import Upstream
 from gateway.providers.registry import PROVIDERS
 from gateway.recording.journal import Journal
+from gateway.recording.settings import JournalSettings
 from gateway.routing.targets import make_target
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Counters
+
+log = logging.getLogger(__name__)
+
+
+class DataWorker(msgspec.Struct):
+    """One data worker, open. `is_ready` is turned off before it drains."""
+
+    app: Litestar
+    corridor: Corridor
+    counters: Counters
+    journal: Journal
+    configuration: Configuration
+    is_ready: bool = True
+
+
+def limits_of(settings: GatewaySettings) -> Limits:
+    """The corridor's limits, from the settings."""
+    return Limits(
+        request_body_bytes_max=settings.request_body_bytes_max,
+        response_body_bytes_max=settings.response_body_bytes_max,
+        event_body_bytes_max=settings.event_body_bytes_max,
+        stream_hold_bytes_max=settings.stream_hold_bytes_max,
+        proxy_timeout_s=float(settings.proxy_timeout),
+        keeps_bodies=settings.event_bodies == "always",
+        drains_when_client_gone=settings.client_gone == "drain",
+        serves_unmetered=settings.metering_unavailable == "serve",
+        drops_user_agent=settings.remove_user_agent,
+    )
+
+
+@asynccontextmanager
+async def upstream(settings: GatewaySettings) -> AsyncIterator[Upstream]:
+    """The HTTP client engine that the settings ask for."""
+    engine = open_upstream(
+        settings.upstream_engine,
+        UpstreamSettings(
+            connect_timeout_s=float(settings.upstream_connect_timeout),
+            pool_timeout_s=float(settings.upstream_pool_timeout),
+            write_timeout_s=float(settings.upstream_write_timeout),
+            connections_per_origin_max=settings.upstream_connections_max,
+            idle_connections_max=settings.upstream_idle_max,
+            idle_timeout_s=float(settings.upstream_idle_timeout),
+            ca_file=settings.upstream_ca_file,
+            proxy_url=settings.upstream_proxy_url,
+        ),
+    )
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def _following(configuration: Configuration) -> None:
+    """Loads the first snapshot, however long the database takes, then follows."""
+    while True:
+        try:
+            await configuration.refresh()
+            break
+        except Exception as error:  # noqa: BLE001 - any failure of the store means: try again
+            log.warning("configuration.unavailable error=%r", error)
+            await asyncio.sleep(0.5)
+
+
+@asynccontextmanager
+async def data_worker(
+    settings: GatewaySettings, journal_settings: JournalSettings
+) -> AsyncIterator[DataWorker]:
+    """A data worker, ready to serve; leaving it ships what the journal still owes."""
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(
+            NatsBus.open(
+                settings.nats_url,
+                settings.nats_creds,
+                settings.nats_tls_ca,
+                ack_timeout_s=float(journal_settings.parcel_ack_timeout),
+                content_bytes=journal_settings.journal_record_bytes_max,
+            )
+        )
+        journal = await stack.enter_async_context(
+            Journal.running(
+                settings.journal_dir, journal_settings, bus, float(settings.journal_stop)
+            )
+        )
+        engine = await stack.enter_async_context(upstream(settings))
+        pool = await stack.enter_async_context(open_pool(settings))
+        configuration = Configuration(
+            PostgresConfiguration(pool, settings),
+            lambda setting: make_target(setting, PROVIDERS),
+            float(settings.in_memory_db_update_interval),
+        )
+        await _following(configuration)
+        await stack.enter_async_context(_background(configuration))
+        counters = Counters()
+        corridor = Corridor(
+            configuration=configuration,
+            match=match,
+            providers=PROVIDERS,
+            journal=journal,
+            means=Means(engine, counters, limits_of(settings)),
+            show_error=error_shower(settings.error_code),
+        )
+        worker = DataWorker(
+            app=data_app(corridor, lambda: worker.is_ready),
+            corridor=corridor,
+            counters=counters,
+            journal=journal,
+            configuration=configuration,
+        )
+        yield worker
+
+
+@asynccontextmanager
+async def _background(configuration: Configuration) -> AsyncIterator[None]:
+    task = asyncio.create_task(configuration.run(), name="configuration")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+@asynccontextmanager
+async def admin(settings: GatewaySettings) -> AsyncIterator[Litestar]:
+    """The admin application."""
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(settings))
+        engine = await stack.enter_async_context(upstream(settings))
+        store = PostgresAdministration(PostgresConfiguration(pool, settings))
+        yield admin_app(
+            [
+                *keys.handlers(store),
+                *provider_settings.handlers(store, PROVIDERS),
+                *reports.handlers(engine, settings.reporting_url),
+                admin_health(),
+            ],
+            settings.admin_pass,
+        )

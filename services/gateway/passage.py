@@ -4,7 +4,7 @@ The guarantees named in `exchange` are kept here, at the numbered comments.
 """
 
 import asyncio
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 
@@ -148,13 +148,13 @@ class Passage:
         except UpstreamError as error:
             self._attempt_error = error.code
             outcome: Outcome = "timed_out" if error.is_timeout else "upstream_failed"
-            await self._fail(reply, outcome, _upstream_refusal(error), transcript)
+            self._fail(outcome, _upstream_refusal(error), transcript)
         except TimeoutError:
             self._attempt_error = "proxy_timeout"
             refusal = Refusal(
                 504, "api_error", "upstream_timeout", "the provider did not answer in time"
             )
-            await self._fail(reply, "timed_out", refusal, transcript)
+            self._fail("timed_out", refusal, transcript)
         except JournalUnavailable:
             # Guarantee 2, the other way: what cannot be recorded is not finished.
             counters.add(Count.BROKEN_FOR_JOURNAL)
@@ -283,10 +283,8 @@ class Passage:
             kept = without_content(kept, kept.content)
         self._record(outcome, self._status, error, request, kept, content_type, document)
 
-    async def _fail(
-        self, reply: Reply, outcome: Outcome, refusal: Refusal, transcript: Transcript
-    ) -> None:
-        """No usable answer. Before the first byte it is an error object, afterwards a broken body."""
+    def _fail(self, outcome: Outcome, refusal: Refusal, transcript: Transcript) -> NoReturn:
+        """No usable answer: before the first byte an error object, afterwards a broken body."""
         counters = self._means.counters
         if self._status:
             self._complete(outcome, self._status, self._attempt_error, transcript)

@@ -50,6 +50,9 @@ class GatewaySettings(msgspec.Struct, frozen=True):
 
     proxy_timeout: Annotated[Duration, _d("longest exchange, stream included")] = Duration(600)
     drain_s: Annotated[Duration, _d("how long a stop waits for exchanges under way")] = Duration(30)
+    journal_stop: Annotated[
+        Duration, _d("how long a stop waits until what it shipped is booked")
+    ] = Duration(10)
     request_body_bytes_max: Annotated[int, _d("largest JSON request body")] = 64 * _MIB
     request_headers_bytes_max: Annotated[int, _d("largest request head")] = 65_536
     response_body_bytes_max: Annotated[int, _d("largest answer that is not a stream")] = 256 * _MIB

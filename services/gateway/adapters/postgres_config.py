@@ -19,11 +19,20 @@ _WRITE_LOCK = 0x70_11_3A_91
 Connection = asyncpg.pool.PoolConnectionProxy
 
 
-async def open_pool(settings: GatewaySettings, *, size_max: int = 4) -> asyncpg.Pool:
-    """A pool to the configuration database. Raises OSError or asyncpg's errors when it is away."""
-    return await asyncpg.create_pool(
-        **connect_arguments(settings), min_size=1, max_size=size_max, init=_prepare
+@asynccontextmanager
+async def open_pool(
+    settings: GatewaySettings, *, size_max: int = 4
+) -> AsyncIterator["asyncpg.Pool[asyncpg.Record]"]:
+    """A pool to the configuration database; it connects when it is first used."""
+    pool = asyncpg.create_pool(
+        **connect_arguments(settings), min_size=0, max_size=size_max, init=_prepare
     )
+    async with pool:
+        try:
+            yield pool
+        finally:
+            # Closing politely waits for queries under way; a stop does not.
+            pool.terminate()
 
 
 def connect_arguments(settings: GatewaySettings) -> dict[str, Any]:

@@ -1,0 +1,126 @@
+"""One child of the gateway: `python -m gateway.worker data|admin --fd N --index I`."""
+
+import argparse
+import asyncio
+import gc
+import os
+import signal
+import socket
+from pathlib import Path
+
+import msgspec
+import uvloop
+from runtime.logs import LogSettings, take_over_stdlib, to_stream
+from runtime.processes import birth_mark
+from runtime.serving import serve
+from runtime.settings import load
+from runtime.state import write_atomically
+
+from gateway.bootstrap import DataWorker, admin, data_worker
+from gateway.recording.settings import JournalSettings
+from gateway.settings import GatewaySettings, load_settings
+from gateway.telemetry import Count
+
+STATE_INTERVAL_S = 1.0
+
+
+class WorkerState(msgspec.Struct, frozen=True):
+    """What a data worker says of itself, in `<DATA_DIR>/run/gateway-worker-<index>.state.json`."""
+
+    pid: int
+    birth: str | None
+    is_ready: bool
+    configuration_revision: int
+    keys: int
+    counts: dict[str, int]
+    journal: dict[str, object]
+
+
+def state_path(settings: GatewaySettings, index: int) -> Path:
+    """Where a data worker writes its state."""
+    return settings.run_dir / f"gateway-worker-{index}.state.json"
+
+
+def _state(worker: DataWorker) -> WorkerState:
+    counts = {str(name): value for name, value in worker.counters.by_name.items()}
+    counts[Count.IN_FLIGHT] = worker.corridor.in_flight
+    snapshot = worker.configuration.snapshot
+    return WorkerState(
+        pid=os.getpid(),
+        birth=birth_mark(os.getpid()),
+        is_ready=worker.is_ready,
+        configuration_revision=snapshot.revision,
+        keys=len(snapshot.principal_by_digest),
+        counts=counts,
+        journal=msgspec.to_builtins(worker.journal.facts()),
+    )
+
+
+async def _tell(worker: DataWorker, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        write_atomically(path, msgspec.json.encode(_state(worker)))
+        await asyncio.sleep(STATE_INTERVAL_S)
+
+
+def _stop_event() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    return stop
+
+
+async def run_data(settings: GatewaySettings, listener: socket.socket, index: int) -> None:
+    """Serve until told to stop; then drain: readiness off, exchanges finished, journal shipped."""
+    stop = _stop_event()
+    async with data_worker(settings, load(JournalSettings)) as worker:
+        # Start-up objects live for ever: the collector need not walk them again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 50)
+        path = state_path(settings, index)
+        telling = asyncio.create_task(_tell(worker, path), name="state")
+
+        def not_ready() -> None:
+            worker.is_ready = False
+
+        try:
+            await serve(
+                worker.app,
+                listener,
+                stop,
+                headers_bytes_max=settings.request_headers_bytes_max,
+                on_stopping=[not_ready],
+            )
+            await worker.corridor.drain(float(settings.drain_s))
+        finally:
+            telling.cancel()
+            path.unlink(missing_ok=True)
+
+
+async def run_admin(settings: GatewaySettings, listener: socket.socket) -> None:
+    """Serve the admin API until told to stop."""
+    stop = _stop_event()
+    async with admin(settings) as app:
+        await serve(app, listener, stop)
+
+
+def main() -> None:
+    """Entry point of a child."""
+    parser = argparse.ArgumentParser(description="A child of the gateway; started by it.")
+    parser.add_argument("role", choices=["data", "admin"])
+    parser.add_argument("--fd", type=int, required=True, help="inherited listening socket")
+    parser.add_argument("--index", type=int, default=0)
+    arguments = parser.parse_args()
+    take_over_stdlib(to_stream(load(LogSettings)))
+    settings = load_settings()
+    listener = socket.socket(fileno=arguments.fd)
+    if arguments.role == "data":
+        uvloop.run(run_data(settings, listener, arguments.index))
+    else:
+        uvloop.run(run_admin(settings, listener))
+
+
+if __name__ == "__main__":
+    main()

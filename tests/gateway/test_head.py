@@ -1,0 +1,77 @@
+"""What of the client's head goes on, and what never does."""
+
+import pytest
+
+from gateway.identity.authenticate import masked
+from gateway.identity.head import sort_headers
+from gateway.values import Refusal
+
+CREDENTIALS = [(b"x-api-key", b"one"), (b"api-key", b"two"), (b"authorization", b"Bearer three")]
+
+
+def head(*pairs, drops_user_agent=False):
+    return sort_headers(list(pairs), drops_user_agent=drops_user_agent)
+
+
+def test_credentials_are_taken_in_order_and_never_forwarded():
+    """x-api-key, then api-key, then the second word of authorization."""
+    for first in range(3):
+        sorted_head = head(*CREDENTIALS[first:])
+
+        assert sorted_head.credential == ["one", "two", "three"][first]
+        assert [name for name, _ in sorted_head.forwarded] == [b"accept-encoding"]
+
+
+def test_hop_by_hop_headers_stay_here():
+    """The fixed ones, and those that Connection names."""
+    sorted_head = head(
+        (b"connection", b"keep-alive, X-Secret-Hop"),
+        (b"x-secret-hop", b"1"),
+        (b"te", b"trailers"),
+        (b"transfer-encoding", b"chunked"),
+        (b"host", b"gateway"),
+        (b"openai-beta", b"assistants=v2"),
+        (b"content-type", b"application/json"),
+    )
+
+    assert sorted_head.forwarded == [
+        (b"accept-encoding", b"identity"),
+        (b"openai-beta", b"assistants=v2"),
+        (b"content-type", b"application/json"),
+    ]
+
+
+def test_our_own_switches_are_read_and_not_forwarded():
+    """Custom id, metadata and timeout are ours."""
+    sorted_head = head(
+        (b"x-custom-event-id", b"order 7"),
+        (b"x-metadata", b'{"a":1}'),
+        (b"x-request-timeout", b"5s"),
+    )
+
+    assert (sorted_head.custom_id, sorted_head.metadata, sorted_head.timeout) == (
+        "order 7",
+        '{"a":1}',
+        "5s",
+    )
+    assert sorted_head.forwarded == [(b"accept-encoding", b"identity")]
+
+
+def test_user_agent_is_dropped_on_request():
+    """REMOVE_USER_AGENT."""
+    assert (b"user-agent", b"x") in head((b"user-agent", b"x")).forwarded
+    assert (b"user-agent", b"x") not in head((b"user-agent", b"x"), drops_user_agent=True).forwarded
+
+
+def test_a_content_length_that_is_no_number_is_refused():
+    """Framing is never guessed."""
+    with pytest.raises(Refusal):
+        head((b"content-length", b"-1"))
+
+
+@pytest.mark.parametrize(
+    ("credential", "shown"), [("sk-12345", "sk-12" + "*" * 46), ("abc", "a*****"), ("", "*****")]
+)
+def test_a_credential_is_shown_masked(credential, shown):
+    """Five characters and 46 asterisks, or less."""
+    assert masked(credential) == shown

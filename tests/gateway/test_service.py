@@ -1,0 +1,312 @@
+"""The gateway as its clients meet it: configured over 8001, asked over 8002, events in NATS."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx
+import nats
+import openai
+import pytest
+from support.programs import Gateway
+from support.stores import NatsServer
+
+from contracts.exchange import ExchangeCompleted, RequestAdmitted, decode
+from contracts.records import ParcelHeaders, records
+from contracts.subjects import EXCHANGES_STREAM
+
+KEY = "sk-test-0123456789"
+PATHS = ["/api/providers/openai/v1/chat/completions", "/v1/chat/completions"]
+USAGE = {"x-demo-usage": "prompt=374,completion=44"}
+
+
+def ask(**changes: object) -> dict[str, object]:
+    return {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], **changes}
+
+
+def post(gateway: Gateway, path: str = PATHS[1], key: str = KEY, **options: object):
+    headers = {"authorization": f"Bearer {key}", **options.pop("headers", {})}
+    return httpx.post(f"{gateway.proxy_url}{path}", headers=headers, timeout=10, **options)
+
+
+async def events(
+    server: NatsServer, custom_id: str, count: int = 2
+) -> list[RequestAdmitted | ExchangeCompleted]:
+    """The events of one request, told by its custom id, as they stand in the stream."""
+    client = await nats.connect(server.url)
+    found: list[RequestAdmitted | ExchangeCompleted] = []
+    try:
+        stream = client.jetstream()
+        sequence = 1
+        async with asyncio.timeout(15):
+            while len(found) < count:
+                try:
+                    message = await stream.get_msg(EXCHANGES_STREAM, sequence)
+                except nats.js.errors.NotFoundError:
+                    await asyncio.sleep(0.05)
+                    continue
+                sequence += 1
+                headers = ParcelHeaders.from_headers(message.headers or {})
+                content = message.data or b""
+                for record in records(content, headers.offset, headers.hash_before):
+                    event = decode(record.payload)
+                    if event.caller.custom_id == custom_id:
+                        found.append(event)
+    finally:
+        await client.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def configured(gateway: Gateway, provider: str) -> Gateway:
+    """A gateway with one setting and one key."""
+    gateway.key(KEY, gateway.setting(provider), tags=["team-a"])
+    return gateway
+
+
+@pytest.fixture
+def named(request: pytest.FixtureRequest) -> dict[str, str]:
+    """A header that tells this test's requests from all others."""
+    return {"x-custom-event-id": request.node.name}
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_an_answer_comes_back_and_both_events_are_in_the_stream(configured, bus, named, path):
+    """The provider's bytes go down, the admission and the completion go to NATS."""
+    answer = post(
+        configured,
+        path,
+        json=ask(user="u1"),
+        headers={"x-metadata": '{"a":1}', **USAGE, **named},
+    )
+
+    assert answer.status_code == 200
+    assert answer.json()["usage"]["prompt_tokens"] == 374
+    admitted, completed = await events(bus, named["x-custom-event-id"])
+    assert isinstance(admitted, RequestAdmitted)
+    assert isinstance(completed, ExchangeCompleted)
+    assert admitted.event_id == completed.event_id
+    assert completed.response.content == answer.content
+    assert json.loads(completed.request.content)["user"] == "u1"
+    assert (completed.status, completed.outcome) == (200, "answered")
+    assert completed.caller.custom_id == named["x-custom-event-id"]
+    assert completed.caller.user_id == "u1"
+    assert completed.caller.tags == ("team-a",)
+    assert completed.metadata == '{"a":1}'
+    assert completed.call.path == path
+    assert completed.attempts[0].status == 200
+    assert completed.first_byte_us is not None
+    assert answer.headers["x-request-id"].replace("-", "") == completed.event_id.hex()
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_stream_reports_usage_to_us_and_to_the_client_only_when_it_asked(configured, asks):
+    """We ask the provider, and strip the extra chunk for a client that did not."""
+    options = {"stream_options": {"include_usage": True}} if asks else {}
+    answer = post(configured, json=ask(stream=True, **options), headers=USAGE)
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    chunks = [line for line in answer.text.split("\n") if line.startswith("data: {")]
+    assert answer.text.endswith("data: [DONE]\n\n")
+    assert any(json.loads(line[6:]).get("usage") for line in chunks) is asks
+
+
+async def test_the_event_of_a_stripped_stream_holds_the_usage(configured, bus, named):
+    """What was stripped for the client is kept for the bill."""
+    post(configured, json=ask(stream=True), headers={**USAGE, **named})
+
+    completed = (await events(bus, named["x-custom-event-id"]))[-1]
+    assert json.loads(completed.usage_document)["usage"]["completion_tokens"] == 44
+    assert b'"usage":{' in completed.response.content.replace(b" ", b"")
+    # The client's own words are recorded, not our splice.
+    assert b"stream_options" not in completed.request.content
+
+
+def test_the_openai_client_works_against_the_plain_root(configured):
+    """The snippet that `make up` prints."""
+    client = openai.OpenAI(api_key=KEY, base_url=f"{configured.proxy_url}/v1")
+    with client:
+        reply = client.chat.completions.create(**ask())
+        stream = client.chat.completions.create(**ask(stream=True))
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+
+    assert reply.usage.total_tokens > 0
+    assert text
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"not json", 400, "invalid_json"),
+        (b"", 400, "empty_body"),
+        (b"[]", 400, "invalid_json"),
+        (b"{}", 400, "missing_required_parameter"),
+    ],
+)
+def test_bad_bodies_get_the_dialect_s_error_object(configured, body, status, code):
+    """400 in OpenAI's shape, with our request id."""
+    answer = post(configured, content=body)
+
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert error["code"] == code
+    assert set(error) == {"message", "type", "param", "code"}
+    assert answer.headers["x-request-id"]
+
+
+def test_missing_unknown_and_foreign_paths_are_refused(configured):
+    """401 without a key or with nobody's, 404 for a path that is not served."""
+    url = f"{configured.proxy_url}/v1/chat/completions"
+    missing = httpx.post(url, json=ask())
+    unknown = post(configured, key="sk-nobody-knows", json=ask())
+    nowhere = post(configured, "/v1/none", json=ask())
+    wrong_method = httpx.get(url, headers={"authorization": f"Bearer {KEY}"})
+
+    assert (missing.status_code, missing.json()["error"]["code"]) == (401, "missing_api_key")
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert "sk-nobody-knows" not in unknown.text
+    assert nowhere.status_code == 404
+    assert wrong_method.status_code == 404
+
+
+def test_a_key_without_a_setting_for_the_path_is_told_so(configured, provider):
+    """401, and a setting that does not allow the model is 403."""
+    setting = configured.setting(provider, allowedModels=["gpt-4o-mini"])
+    configured.key("sk-mini", setting)
+
+    answer = post(configured, key="sk-mini", json=ask())
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "model_not_allowed")
+
+
+def test_allowed_paths_name_route_templates(configured, provider):
+    """403 where the template is not allowed, 200 where it is."""
+    setting = configured.setting(provider)
+    configured.key("sk-path", setting, allowedPaths=[{"path": PATHS[0], "method": "POST"}])
+
+    assert post(configured, PATHS[1], key="sk-path", json=ask()).status_code == 403
+    assert post(configured, PATHS[0], key="sk-path", json=ask()).status_code == 200
+
+
+async def test_upstream_failures_are_502_and_504_and_recorded(configured, bus, named):
+    """Refused, timed out, cut before the head: the right status, and an entry each."""
+    configured.key("sk-refused", configured.setting("http://127.0.0.1:9"))
+    refused = post(configured, key="sk-refused", json=ask(), headers=named)
+    slow = post(
+        configured,
+        json=ask(),
+        headers={"x-demo-latency-ms": "5000", "x-request-timeout": "300ms", **named},
+    )
+    cut = post(configured, json=ask(), headers={"x-demo-cut": "head", **named})
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (502, "upstream_unavailable")
+    assert (slow.status_code, slow.json()["error"]["code"]) == (504, "upstream_timeout")
+    assert cut.status_code == 502
+    completed = [
+        event
+        for event in await events(bus, named["x-custom-event-id"], 6)
+        if isinstance(event, ExchangeCompleted)
+    ]
+    ends = {(event.outcome, event.status, event.attempts[0].error) for event in completed}
+    assert ends - {("timed_out", 504, "read_timeout"), ("timed_out", 504, "proxy_timeout")} == {
+        ("upstream_failed", 502, "connect_failed"),
+        ("upstream_failed", 502, "reset_before_response"),
+    }
+    assert len(ends) == 3
+
+
+def test_a_stream_that_is_cut_upstream_never_ends_cleanly(configured):
+    """The client sees a broken body, not a finished answer."""
+    with pytest.raises(httpx.RemoteProtocolError):
+        post(configured, json=ask(stream=True), headers={"x-demo-cut": "3"})
+
+
+def test_provider_errors_come_down_as_they_are(configured):
+    """Status, Retry-After and body of the provider's own error."""
+    answer = post(
+        configured, json=ask(), headers={"x-demo-status": "429", "x-demo-retry-after": "7"}
+    )
+
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"] == "7"
+    assert "error" in answer.json()
+
+
+async def test_bodies_over_the_event_limit_travel_as_head_and_hash(configured, bus, named):
+    """The whole body reaches the provider; the event keeps its head."""
+    answer = post(
+        configured, json=ask(messages=[{"role": "user", "content": "x" * 20_000}]), headers=named
+    )
+
+    assert answer.status_code == 200
+    completed = (await events(bus, named["x-custom-event-id"]))[-1]
+    assert len(completed.request.content) == 4096
+    assert completed.request.length_bytes > 20_000
+    assert len(completed.request.sha256) == 32
+
+
+async def test_a_client_that_leaves_is_billed_for_what_the_provider_bills(configured, bus, named):
+    """By default the stream is read to its end, so the usage is known."""
+    with (
+        pytest.raises(ZeroDivisionError),
+        httpx.stream(
+            "POST",
+            f"{configured.proxy_url}/v1/chat/completions",
+            json=ask(stream=True),
+            headers={
+                "authorization": f"Bearer {KEY}",
+                "x-demo-chunks": "20",
+                "x-demo-chunk-delay-ms": "30",
+                **USAGE,
+                **named,
+            },
+        ) as answer,
+    ):
+        next(answer.iter_bytes())
+        raise ZeroDivisionError
+
+    completed = (await events(bus, named["x-custom-event-id"]))[-1]
+    assert completed.outcome == "client_left"
+    assert json.loads(completed.usage_document)["usage"]["prompt_tokens"] == 374
+
+
+async def test_a_stop_finishes_streams_under_way_and_ships_the_journal(
+    bus, module_postgres, provider, named, tmp_path: Path
+):
+    """SIGTERM: no stream is cut within DRAIN_S, and nothing stays behind unshipped."""
+    gateway = Gateway(tmp_path, {"NATS_URL": bus.url, "POSTGRES_URL": module_postgres.url})
+    gateway.start_ready()
+    gateway.key("sk-stop", gateway.setting(provider))
+
+    def slow_stream() -> str:
+        headers = {"x-demo-chunks": "10", "x-demo-chunk-delay-ms": "100", **named}
+        return post(gateway, key="sk-stop", json=ask(stream=True), headers=headers).text
+
+    streaming = asyncio.create_task(asyncio.to_thread(slow_stream))
+    await asyncio.sleep(0.4)
+    status = await asyncio.to_thread(gateway.stop)
+
+    assert (await streaming).endswith("data: [DONE]\n\n")
+    assert status == 0
+    completed = (await events(bus, named["x-custom-event-id"]))[-1]
+    assert completed.outcome == "answered"
+
+
+def test_admin_requests_that_are_wrong_get_admin_errors(gateway):
+    """400 with type, title, status, detail and instance."""
+    answer = httpx.put(f"{gateway.admin_url}/api/key-management/keys", json={"name": "n"})
+    bad_json = httpx.put(f"{gateway.admin_url}/api/provider-settings", content=b"{")
+    unknown = httpx.put(
+        f"{gateway.admin_url}/api/key-management/keys",
+        json={"name": "n", "key": "k", "settingIds": ["nope"]},
+    )
+
+    for got, kind in [
+        (answer, "/errors/validation"),
+        (bad_json, "/errors/json-unmarshal"),
+        (unknown, "/errors/validation"),
+    ]:
+        assert got.status_code == 400
+        assert set(got.json()) == {"type", "title", "status", "detail", "instance"}
+        assert got.json()["type"] == kind
