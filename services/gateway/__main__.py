@@ -7,16 +7,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
+
+from gateway.recording.settings import JournalSettings
+from gateway.settings import GatewaySettings, load_settings
+from gateway.worker import WorkerState, state_path
 from runtime.children import Child, Probe, StartFailed, Supervisor, run_until_signal
 from runtime.logs import Log, LogSettings, take_over_stdlib, to_stream
 from runtime.ports import PortInUse, require_free
 from runtime.processes import is_same
 from runtime.serving import bind
 from runtime.settings import BadSettings, load, show
-
-from gateway.recording.settings import JournalSettings
-from gateway.settings import GatewaySettings, load_settings
-from gateway.worker import WorkerState, state_path
 
 _decode_state = msgspec.json.Decoder(WorkerState).decode
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
@@ -19,6 +19,7 @@ from gateway.api.data_app import data_app
 from gateway.api.health import admin_health
 from gateway.api.problems import error_shower
 from gateway.configuration.watcher import Configuration
+from gateway.dispatch.deadlines import Deadlines
 from gateway.endpoints.registry import match
 from gateway.exchange import Corridor
 from gateway.passage import Limits, Means
@@ -120,14 +121,15 @@ async def data_worker(
             float(settings.in_memory_db_update_interval),
         )
         await _following(configuration)
-        await stack.enter_async_context(_background(configuration))
+        deadlines = Deadlines()
+        await stack.enter_async_context(_background(configuration.run(), deadlines.run()))
         counters = Counters()
         corridor = Corridor(
             configuration=configuration,
             match=match,
             providers=PROVIDERS,
             journal=journal,
-            means=Means(engine, counters, limits_of(settings)),
+            means=Means(engine, counters, deadlines, limits_of(settings)),
             show_error=error_shower(settings.error_code),
         )
         worker = DataWorker(
@@ -141,13 +143,14 @@ async def data_worker(
 
 
 @asynccontextmanager
-async def _background(configuration: Configuration) -> AsyncIterator[None]:
-    task = asyncio.create_task(configuration.run(), name="configuration")
+async def _background(*loops: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    tasks = {asyncio.create_task(loop, name="gateway.background") for loop in loops}
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 @asynccontextmanager

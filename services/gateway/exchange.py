@@ -24,7 +24,6 @@ from gateway.passage import Means, Passage, body_in_event, metering_unavailable
 from gateway.ports import HeaderPairs, Journal, JournalUnavailable, Lane
 from gateway.recording.record import Exchange
 from gateway.routing.plan import plan
-from gateway.telemetry import Count
 from gateway.values import (
     Call,
     ClientLeft,
@@ -73,7 +72,7 @@ class Corridor:
     async def handle(self, inbound: Inbound, reply: Reply) -> None:
         """One exchange, from its head to its last byte."""
         counters = self._counters
-        counters.add(Count.REQUESTS)
+        counters.requests += 1
         task = asyncio.current_task()
         assert task is not None
         self._under_way.add(task)
@@ -84,7 +83,7 @@ class Corridor:
         except Refusal as refusal:
             await self._refuse(reply, endpoint, refusal, event_id)
         except ClientLeft:
-            counters.add(Count.CLIENT_LEFT)
+            counters.client_left += 1
         finally:
             self._under_way.discard(task)
 
@@ -124,7 +123,7 @@ class Corridor:
         call, body, body_bytes = _NO_CALL, b"", head.content_length or 0
         try:
             if endpoint is None:
-                self._counters.add(Count.UNKNOWN_PATH)
+                self._counters.unknown_path += 1
                 raise Refusal(404, "invalid_request_error", "not_found", "route not supported")
             check_access(principal, inbound.method, endpoint.template)
             timeout_s = self._timeout(head)
@@ -148,9 +147,9 @@ class Corridor:
         lane = self._lane()
         if lane is None:
             if not limits.serves_unmetered:
-                self._counters.add(Count.METERING_UNAVAILABLE)
+                self._counters.metering_unavailable += 1
                 raise metering_unavailable()
-            self._counters.add(Count.UNMETERED)
+            self._counters.unmetered += 1
         exchange = self._exchange(
             inbound, endpoint, principal, call, head, body_bytes, event_id, lane
         )
@@ -165,13 +164,13 @@ class Corridor:
         except Refusal:
             principal = None
             if endpoint is not None:
-                self._counters.add(Count.UNAUTHENTICATED)
+                self._counters.unauthenticated += 1
                 raise
         if principal is None:
             if endpoint is None:
-                self._counters.add(Count.UNKNOWN_PATH)
+                self._counters.unknown_path += 1
                 raise Refusal(404, "invalid_request_error", "not_found", "route not supported")
-            self._counters.add(Count.UNAUTHENTICATED)
+            self._counters.unauthenticated += 1
             raise Refusal(
                 401,
                 "authentication_error",
@@ -234,7 +233,7 @@ class Corridor:
         self, exchange: Exchange, refusal: Refusal, body: bytes, head: Head, principal: Principal
     ) -> None:
         """A refusal of a known key is an event; one that cannot be kept is only counted."""
-        self._counters.add(Count.REFUSED)
+        self._counters.refused += 1
         try:
             exchange.complete(
                 "refused",
@@ -247,7 +246,7 @@ class Corridor:
                 stores_response=principal.stores_response,
             )
         except JournalUnavailable:
-            self._counters.add(Count.METERING_UNAVAILABLE)
+            self._counters.metering_unavailable += 1
 
 
 def too_large(bytes_max: int) -> Refusal:

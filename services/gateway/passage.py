@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 import msgspec
 
 from contracts.exchange import Attempt, Body, Outcome
+from gateway.dispatch.deadlines import Deadlines
 from gateway.dispatch.headers import Down
 from gateway.dispatch.relay import Transcript, UsageStripper
 from gateway.ports import (
@@ -20,7 +21,7 @@ from gateway.ports import (
 )
 from gateway.recording.record import Exchange, body_for_event, usage_only, without_content
 from gateway.routing.targets import join_path
-from gateway.telemetry import Count, Counters
+from gateway.telemetry import Counters
 from gateway.values import Call, Endpoint, Head, Inbound, Principal, Refusal, Reply, Target
 
 _THREAD_BYTES: Final = 256 * 1024
@@ -46,6 +47,7 @@ class Means(msgspec.Struct, frozen=True):
 
     upstream: Upstream
     counters: Counters
+    deadlines: Deadlines
     limits: Limits
 
 
@@ -139,12 +141,11 @@ class Passage:
             # Guarantee 1: the admission is kept before the provider hears of it.
             self._exchange.admit(self._target.ref, int(timeout_s * 1000))
         except JournalUnavailable:
-            counters.add(Count.METERING_UNAVAILABLE)
+            counters.metering_unavailable += 1
             raise metering_unavailable() from None
         transcript = Transcript(means.limits.event_body_bytes_max)
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._dispatch(reply, transcript, timeout_s)
+            await self._in_time(reply, transcript, timeout_s)
         except UpstreamError as error:
             self._attempt_error = error.code
             outcome: Outcome = "timed_out" if error.is_timeout else "upstream_failed"
@@ -157,7 +158,7 @@ class Passage:
             self._fail("timed_out", refusal, transcript)
         except JournalUnavailable:
             # Guarantee 2, the other way: what cannot be recorded is not finished.
-            counters.add(Count.BROKEN_FOR_JOURNAL)
+            counters.broken_for_journal += 1
             raise
         except asyncio.CancelledError:
             # Guarantee 3 on a stop: the record says why there is no whole answer.
@@ -166,9 +167,25 @@ class Passage:
             raise
         except BaseException as error:
             self._attempt_error = self._attempt_error or "internal"
-            counters.add(Count.INTERNAL)
+            counters.internal += 1
             self._complete("upstream_failed", self._status, type(error).__name__, transcript)
             raise
+
+    async def _in_time(self, reply: Reply, transcript: Transcript, timeout_s: float) -> None:
+        """Dispatch and relay. Raises TimeoutError when that takes longer than the client may wait."""
+        task = asyncio.current_task()
+        assert task is not None
+        deadlines = self._means.deadlines
+        deadlines.arm(task, timeout_s)
+        try:
+            await self._dispatch(reply, transcript, timeout_s)
+        except asyncio.CancelledError:
+            if not deadlines.disarm(task):
+                raise
+            task.uncancel()
+            raise TimeoutError from None
+        finally:
+            deadlines.disarm(task)
 
     async def _dispatch(self, reply: Reply, transcript: Transcript, timeout_s: float) -> None:
         inbound = self._inbound
@@ -240,7 +257,7 @@ class Passage:
         self._status = response.status
         await reply.start(response.status, down.headers)
         reply.watch()
-        counters.add(Count.STREAMS_OPEN)
+        counters.streams_open += 1
         outcome: Outcome = "answered"
         try:
             async for content in response.chunks():
@@ -269,7 +286,7 @@ class Passage:
                 await reply.end()
         finally:
             reply.unwatch()
-            counters.add(Count.STREAMS_OPEN, -1)
+            counters.streams_open -= 1
 
     async def _complete_stream(
         self, outcome: Outcome, error: str | None, transcript: Transcript, content_type: str
@@ -286,12 +303,14 @@ class Passage:
     def _fail(self, outcome: Outcome, refusal: Refusal, transcript: Transcript) -> NoReturn:
         """No usable answer: before the first byte an error object, afterwards a broken body."""
         counters = self._means.counters
+        if outcome == "timed_out":
+            counters.timed_out += 1
+        else:
+            counters.upstream_failed += 1
         if self._status:
             self._complete(outcome, self._status, self._attempt_error, transcript)
-            counters.add(Count.TIMED_OUT if outcome == "timed_out" else Count.UPSTREAM_FAILED)
             raise BrokenAnswer(refusal.code)
         self._complete(outcome, refusal.status, self._attempt_error, transcript)
-        counters.add(Count.TIMED_OUT if outcome == "timed_out" else Count.UPSTREAM_FAILED)
         raise refusal
 
     def _complete(
@@ -326,11 +345,11 @@ class Passage:
         self._is_complete = True
         exchange, target, principal = self._exchange, self._target, self._principal
         if outcome == "answered":
-            self._means.counters.add(Count.ANSWERED)
+            self._means.counters.answered += 1
         elif outcome == "client_left":
-            self._means.counters.add(Count.CLIENT_LEFT)
+            self._means.counters.client_left += 1
         elif outcome == "shutting_down":
-            self._means.counters.add(Count.SHUTTING_DOWN)
+            self._means.counters.shutting_down += 1
         exchange.complete(
             outcome,
             status,

@@ -10,16 +10,15 @@ from pathlib import Path
 
 import msgspec
 import uvloop
+
+from gateway.bootstrap import DataWorker, admin, data_worker
+from gateway.recording.settings import JournalSettings
+from gateway.settings import GatewaySettings, load_settings
 from runtime.logs import LogSettings, take_over_stdlib, to_stream
 from runtime.processes import birth_mark
 from runtime.serving import serve
 from runtime.settings import load
 from runtime.state import write_atomically
-
-from gateway.bootstrap import DataWorker, admin, data_worker
-from gateway.recording.settings import JournalSettings
-from gateway.settings import GatewaySettings, load_settings
-from gateway.telemetry import Count
 
 STATE_INTERVAL_S = 1.0
 
@@ -42,8 +41,7 @@ def state_path(settings: GatewaySettings, index: int) -> Path:
 
 
 def _state(worker: DataWorker) -> WorkerState:
-    counts = {str(name): value for name, value in worker.counters.by_name.items()}
-    counts[Count.IN_FLIGHT] = worker.corridor.in_flight
+    counts = worker.counters.by_name() | {"in_flight": worker.corridor.in_flight}
     snapshot = worker.configuration.snapshot
     return WorkerState(
         pid=os.getpid(),

@@ -1,5 +1,6 @@
 """Streams on their way down: stripping, recording, and any chunking of the same bytes."""
 
+import itertools
 import json
 from hashlib import sha256
 
@@ -32,7 +33,7 @@ def streams(draw):
 
 def cut(content: bytes, places: list[int]) -> list[bytes]:
     edges = sorted({0, len(content), *(place % (len(content) + 1) for place in places)})
-    return [content[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [content[a:b] for a, b in itertools.pairwise(edges)]
 
 
 @given(streams(), st.lists(st.integers(min_value=0), max_size=12))
