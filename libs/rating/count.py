@@ -39,7 +39,7 @@ def usage_of(event: ExchangeCompleted) -> Usage:
     answer: Answer | None = None
     if event.usage_document is not None:
         answer = read_answer(event.usage_document)
-    elif event.response.content[:1] == b"{":
+    elif "event-stream" not in event.response_content_type:
         answer = read_answer(event.response.content)
     usage = None if answer is None else _reported(answer, event.response)
     if usage is not None and _is_complete(usage):

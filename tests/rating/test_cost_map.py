@@ -128,6 +128,47 @@ def test_embeddings_have_a_map_of_their_own(book: PriceBook) -> None:
     assert bill(book, WHOLE, "m", operation="embeddings").status is RatingStatus.UNPRICED
 
 
+def test_the_books_side_follows_the_books_dates(book: PriceBook) -> None:
+    """One map, one model, two dates: the side that the book prices changes with the book."""
+    only_prompt = b'{"promptCostPerModel":{"o3":1}}'
+    totals = []
+    for at_ms in (1_749_513_599_999, 1_749_513_600_000):
+        usage = Usage(
+            {Meter.INPUT_UNCACHED: 0, Meter.OUTPUT_TEXT: 1},
+            0,
+            1,
+            Evidence.REPORTED,
+            "o3",
+            None,
+            None,
+        )
+        rating = charge(
+            usage,
+            book,
+            provider="openai",
+            model_sent="o3",
+            operation="chat",
+            cost_map=only_prompt,
+            at_ms=at_ms,
+        )
+        totals.append(rating.total_picousd)
+    assert totals == [40_000_000, 8_000_000]
+
+
+def test_a_map_replaces_the_fee_per_request_and_keeps_searches(book: PriceBook) -> None:
+    """What a request costs is the map's to say; what is not tokens keeps the book's price."""
+    listed = b'{"promptCostPerModel":{"sonar":1},"completionCostPerModel":{"sonar":1}}'
+    counts = {Meter.INPUT_UNCACHED: 1000, Meter.OUTPUT_TEXT: 1000}
+    by_book = bill(book, None, "sonar", provider="perplexity", quantities=counts)
+    by_map = bill(book, listed, "sonar", provider="perplexity", quantities=counts)
+    assert by_book.amounts[Meter.REQUESTS] > 0
+    assert by_map.total_picousd == 2 * 10**12
+    searched = {**counts, Meter.SEARCHES: 2}
+    listed = b'{"promptCostPerModel":{"gpt-5":1},"completionCostPerModel":{"gpt-5":1}}'
+    rating = bill(book, listed, "gpt-5", quantities=searched)
+    assert rating.total_picousd == 2 * 10**12 + 2 * 10**10
+
+
 def test_zero_is_a_price_and_null_is_none(book: PriceBook) -> None:
     """Zero in the map means free; null maps and empty documents list nothing."""
     free = b'{"promptCostPerModel":{"gpt-4o":0},"completionCostPerModel":{"gpt-4o":0.0}}'

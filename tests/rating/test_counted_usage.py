@@ -104,6 +104,25 @@ def test_choices_are_counted_apart() -> None:
     assert usage.output_tokens == o200k("internal") + o200k("national")
 
 
+@pytest.mark.parametrize("index", [None, "x", 1.5, True, {"a": 1}, [1]])
+def test_an_index_of_any_kind_spoils_nothing(index: Any) -> None:
+    """Places that a provider numbers strangely still hold text and calls."""
+    call = {"index": index, "id": index, "function": {"name": "f", "arguments": "{}"}}
+    stream = sse_of(
+        {"choices": [{"index": index, "delta": {"content": "one two", "tool_calls": [call]}}]}
+    )
+    usage = usage_of(exchange_of(HELLO, stream, content_type=SSE))
+    assert usage.output_tokens == 2 + o200k("f") + o200k("{}")
+
+
+def test_blank_lines_before_an_answer_are_no_obstacle() -> None:
+    """Some providers send them to keep the connection alive."""
+    content = b"\n\n\n" + msgspec.json.encode(
+        {**answer_of("x"), "usage": {"prompt_tokens": 9, "completion_tokens": 4}}
+    )
+    assert usage_of(exchange_of(HELLO, content)).evidence is Evidence.REPORTED
+
+
 @pytest.mark.parametrize("outcome", ["client_left", "upstream_failed"])
 def test_a_stream_that_was_cut_counts_what_was_streamed(outcome: str) -> None:
     """What arrived is counted; that there was no more is not known, so it is estimated."""

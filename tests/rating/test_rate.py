@@ -4,7 +4,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from contracts.ledger import RatingStatus
@@ -156,6 +156,10 @@ def test_the_service_tier_that_was_served_decides(book: PriceBook) -> None:
     assert flex * 2 == standard
 
 
+@example(1, 1, 2)
+@example(1, 3, 2)
+@example(5, 1, 2)
+@example(7, 5, 10)
 @given(st.integers(0, 10**12), st.integers(0, 10**15), st.integers(1, 10**9))
 def test_an_amount_is_the_nearest_picodollar_half_to_even(
     quantity: int, numerator: int, denominator: int
