@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import uvloop
+from upstream.scripted_server import Script, ScriptedServer
+
 from gateway.adapters.upstream_settings import UpstreamSettings
 from gateway.adapters.upstreams import open_upstream
 from gateway.ports import Origin, Upstream, UpstreamRequest
-
-from upstream.scripted_server import Script, ScriptedServer
 
 OpenEngine = Callable[..., Upstream]
 Serve = Callable[..., Awaitable[ScriptedServer]]
@@ -26,8 +26,15 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
     return {"uvloop": uvloop.new_event_loop}
 
 
+@pytest.fixture(scope="session")
+def few_objects() -> None:
+    """What the interpreter holds by now is set aside, so that collecting is quick."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
-async def nothing_left() -> AsyncIterator[None]:
+async def nothing_left(few_objects: None) -> AsyncIterator[None]:
     """No task and no unclosed transport outlives a test."""
     before = asyncio.all_tasks()
     yield

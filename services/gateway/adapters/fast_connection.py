@@ -208,7 +208,9 @@ class FastConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast, because uvloop's transports are no subclasses of asyncio's.
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=0)
+        # Paused means that something is unsent. One and not zero: uvloop's TLS transport pauses at
+        # the mark and not above it, so that zero would pause it with nothing to send.
+        self.transport.set_write_buffer_limits(high=1, low=0)
         self._clock.watch(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

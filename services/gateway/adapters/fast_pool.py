@@ -1,6 +1,7 @@
 """The connections to one origin: taken last in first out, counted, waited for in order."""
 
 import asyncio
+import math
 import select
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -42,7 +43,7 @@ class OriginPool:
         self._waiters: deque[asyncio.Future[FastConnection | None]] = deque()
         self._connect = connect
         self._on_empty = on_empty
-        self._peek_after_ticks = clock.ticks(1.0)
+        self._check_after_ticks = math.ceil(settings.idle_check_after_s / settings.tick_s)
 
     def take(self) -> FastConnection | None:
         """The connection that was used last, if one is idle."""
@@ -50,7 +51,7 @@ class OriginPool:
             connection, _ = self._idle.popitem()
             del self._idle_everywhere[connection]
             idle_ticks = self._clock.tick - connection.idle_since_tick
-            if idle_ticks < self._peek_after_ticks or _is_quiet(connection):
+            if idle_ticks < self._check_after_ticks or _is_quiet(connection):
                 return connection
             connection.abort()
         return None

@@ -30,7 +30,7 @@ class FastUpstream:
     ) -> None:
         self._settings = settings
         self._check_address = check_address
-        self._tls = tls_context(settings.ca_file, ["http/1.1"])
+        self._tls = tls_context(settings.ca_file, "http/1.1")
         self._clock = TickClock(settings.tick_s)
         self._pools: dict[Origin, OriginPool] = {}
         self._idle: IdleConnections = {}

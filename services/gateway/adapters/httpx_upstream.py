@@ -40,7 +40,7 @@ class HttpxUpstream:
     ) -> None:
         self._settings = settings
         self._check_address = check_address
-        self._tls = tls_context(settings.ca_file, ["h2", "http/1.1"])
+        self._tls = tls_context(settings.ca_file, "h2", "http/1.1")
         self._transports: dict[Origin, httpx.AsyncHTTPTransport] = {}
         self._busy: dict[httpx.AsyncHTTPTransport, int] = {}
         self._is_closed = False

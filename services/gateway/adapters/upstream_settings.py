@@ -13,6 +13,7 @@ CheckAddress = Callable[[str], None]
 class UpstreamSettings(msgspec.Struct, frozen=True):
     """Limits of an engine. Times are seconds and are never cut short, at most rounded up a tick.
 
+    A connection idle for `idle_check_after_s` is asked whether it still lives before it is used.
     `ca_file` holds certificates trusted beside the system's. `proxy_url` is the outbound proxy of
     every origin that `proxy_exempt_hosts` does not name (a name there covers its subdomains).
     """
@@ -23,6 +24,7 @@ class UpstreamSettings(msgspec.Struct, frozen=True):
     connections_per_origin_max: int = 1024
     idle_connections_max: int = 256
     idle_timeout_s: float = 60.0
+    idle_check_after_s: float = 1.0
     head_bytes_max: int = 65_536
     informational_heads_max: int = 16
     read_buffer_bytes: int = 262_144

@@ -1,0 +1,210 @@
+"""What every upstream engine does over TLS, against a server with a certificate of a test CA."""
+
+import asyncio
+import ssl
+
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import RequestReceived, StreamEnded
+from upstream.conftest import OpenEngine, Serve, TestCa, ask
+from upstream.scripted_server import Peer, answering, chunked, plain
+
+from gateway.ports import ConnectFailed, ResponseCut
+
+
+@pytest.fixture
+def ca_settings(test_ca: TestCa) -> dict[str, str]:
+    """Trust the test CA."""
+    return {"ca_file": str(test_ca.ca_file)}
+
+
+async def test_an_exchange_over_tls_with_verified_name_and_sni(
+    serve: Serve, open_engine: OpenEngine, test_ca: TestCa, ca_settings: dict[str, str], engine: str
+) -> None:
+    """The name is verified and sent as SNI, even when the address was checked before."""
+    names: list[str | None] = []
+    context = test_ca.server("good", ["http/1.1"])
+    context.sni_callback = lambda _socket, name, _context: names.append(name)
+    seen: list[str] = []
+
+    def allow(address: str) -> None:
+        seen.append(address)
+        if address != "127.0.0.1":
+            raise ValueError("the server is not there")
+
+    server = await serve(answering(plain(b"x" * 300_000), chunked(b"a", b"b")), tls=context)
+    upstream = open_engine(check_address=allow, **ca_settings)
+    first = await upstream.send(ask(server.origin("localhost"), b"q" * 300_000))
+    first_body = await first.read(1_000_000)
+    second = await upstream.send(ask(server.origin("localhost")))
+
+    assert first_body == b"x" * 300_000
+    assert await second.read(100) == b"ab"
+    assert server.connection_count == 1
+    assert names == ["localhost"]
+    assert "127.0.0.1" in seen
+
+
+async def test_an_address_in_the_certificate_is_verified_too(
+    serve: Serve, open_engine: OpenEngine, test_ca: TestCa, ca_settings: dict[str, str]
+) -> None:
+    """Providers in the house are often reached by address."""
+    server = await serve(answering(plain(b"ok")), tls=test_ca.server("good", ["http/1.1"]))
+    upstream = open_engine(**ca_settings)
+    response = await upstream.send(ask(server.origin()))
+
+    assert await response.read(10) == b"ok"
+
+
+@pytest.mark.parametrize("fault", ["unknown-authority", "other-name", "expired"])
+async def test_a_certificate_that_does_not_verify_is_refused(
+    fault: str,
+    serve: Serve,
+    open_engine: OpenEngine,
+    test_ca: TestCa,
+    ca_settings: dict[str, str],
+) -> None:
+    """Nothing is sent to a server that cannot prove its name."""
+    name = "good" if fault == "unknown-authority" else fault
+    settings = {} if fault == "unknown-authority" else ca_settings
+    server = await serve(answering(plain(b"ok")), tls=test_ca.server(name, ["http/1.1"]))
+    upstream = open_engine(**settings)
+    with pytest.raises(ConnectFailed) as caught:
+        await upstream.send(ask(server.origin("localhost")))
+
+    assert caught.value.sent_nothing
+
+
+async def test_a_server_without_tls_is_refused(
+    serve: Serve, open_engine: OpenEngine, ca_settings: dict[str, str]
+) -> None:
+    """An origin that says https is not asked in the clear."""
+
+    async def script(peer: Peer) -> None:
+        await peer.reader.read(10)
+        await peer.send(plain(b"in the clear"))
+
+    server = await serve(script)
+    upstream = open_engine(**ca_settings)
+    origin = server.origin("localhost")
+    with pytest.raises(ConnectFailed):
+        await upstream.send(ask(type(origin)("https", "localhost", origin.port)))
+
+
+async def test_an_old_protocol_is_refused(
+    serve: Serve, open_engine: OpenEngine, test_ca: TestCa, ca_settings: dict[str, str]
+) -> None:
+    """TLS 1.2 is the least."""
+    context = test_ca.server("good", ["http/1.1"])
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    server = await serve(answering(plain(b"ok")), tls=context)
+    upstream = open_engine(**ca_settings)
+    with pytest.raises(ConnectFailed):
+        await upstream.send(ask(server.origin("localhost")))
+
+
+@pytest.mark.parametrize("is_clean", [True, False], ids=["close-notify", "cut"])
+async def test_only_a_proper_end_of_tls_ends_a_body_without_length(
+    is_clean: bool,
+    serve: Serve,
+    open_engine: OpenEngine,
+    test_ca: TestCa,
+    ca_settings: dict[str, str],
+    engine: str,
+) -> None:
+    """Whoever cuts the wire cannot make half an answer look whole."""
+    if engine == "httpx" and not is_clean:
+        pytest.skip("anyio takes any end of a TLS connection for its end")
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        await asyncio.sleep(0.05)
+        if is_clean:
+            peer.writer.close()
+        else:
+            # Below TLS, so that no close_notify is sent; a FIN, because nothing is left unread.
+            peer.writer.transport.abort()
+
+    server = await serve(script, tls=test_ca.server("good", ["http/1.1"]))
+    upstream = open_engine(**ca_settings)
+    response = await upstream.send(ask(server.origin("localhost")))
+    if is_clean:
+        assert await response.read(100) == b"half"
+    else:
+        with pytest.raises(ResponseCut):
+            await response.read(100)
+
+
+async def test_a_slow_reader_stops_a_tls_server(
+    serve: Serve, open_engine: OpenEngine, test_ca: TestCa, ca_settings: dict[str, str]
+) -> None:
+    """Back-pressure passes through TLS."""
+    sent_bytes = 0
+    total_bytes = 30_000_000
+
+    async def script(peer: Peer) -> None:
+        nonlocal sent_bytes
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % total_bytes)
+        while sent_bytes < total_bytes:
+            await peer.send(b"x" * 100_000)
+            sent_bytes += 100_000
+        await peer.gone()
+
+    server = await serve(script, tls=test_ca.server("good", ["http/1.1"]))
+    upstream = open_engine(read_buffer_bytes=100_000, **ca_settings)
+    response = await upstream.send(ask(server.origin("localhost"), read_timeout_s=0.3))
+    chunks = response.chunks()
+    received_bytes = len(await anext(chunks))
+    await asyncio.sleep(0.6)
+    sent_while_stalled_bytes = sent_bytes
+    async for chunk in chunks:
+        received_bytes += len(chunk)
+
+    assert sent_while_stalled_bytes < 20_000_000
+    assert received_bytes == total_bytes
+
+
+async def test_the_fast_engine_offers_only_http_1_1_and_httpx_prefers_2(
+    serve: Serve, open_engine: OpenEngine, test_ca: TestCa, ca_settings: dict[str, str], engine: str
+) -> None:
+    """By ALPN, so that a server knows before the first byte."""
+    chosen: list[str | None] = []
+
+    async def script(peer: Peer) -> None:
+        protocol = peer.writer.get_extra_info("ssl_object").selected_alpn_protocol()
+        chosen.append(protocol)
+        if protocol == "h2":
+            await _serve_http2(peer)
+        else:
+            await answering(plain(b"ok"))(peer)
+
+    server = await serve(script, tls=test_ca.server("good", ["h2", "http/1.1"]))
+    upstream = open_engine(**ca_settings)
+    response = await upstream.send(
+        ask(server.origin("localhost"), target=b"/v1/x?y=[z]", headers=[(b"X-A", b"b")])
+    )
+
+    assert response.status == 200
+    assert await response.read(10) == b"ok"
+    assert chosen == ["http/1.1" if engine == "fast" else "h2"]
+
+
+async def _serve_http2(peer: Peer) -> None:
+    connection = H2Connection(H2Configuration(client_side=False, header_encoding=None))
+    connection.initiate_connection()
+    await peer.send(connection.data_to_send())
+    while data := await peer.reader.read(65_536):
+        for event in connection.receive_data(data):
+            if isinstance(event, RequestReceived):
+                headers = dict(event.headers)
+                assert headers[b":path"] == b"/v1/x?y=[z]"
+                assert headers[b"x-a"] == b"b"
+                assert headers[b":authority"].startswith(b"localhost:")
+            elif isinstance(event, StreamEnded):
+                connection.send_headers(event.stream_id, [(b":status", b"200")])
+                connection.send_data(event.stream_id, b"ok", end_stream=True)
+        await peer.send(connection.data_to_send())
