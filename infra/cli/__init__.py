@@ -10,7 +10,7 @@ import msgspec
 
 
 class Command(msgspec.Struct, frozen=True):
-    """A command, where it lives and how it is shown."""
+    """A command (its name may begin with its group's), where it lives and how it is shown."""
 
     name: str
     place: str
@@ -75,12 +75,14 @@ COMMANDS: Final = (
         "tollway demo",
     ),
     Command(
-        "trace",
-        "infra.cli.trace:app",
-        "Play recorded traffic through the running gateway.",
-        "tollway trace replay conv.csv code.csv",
+        "trace replay",
+        "infra.cli.trace.command:replay",
+        "Play Azure LLM trace files through the gateway against the demo provider.",
+        "tollway trace replay conv.csv code.csv --limit 1000",
     ),
 )
+
+HELP_BY_GROUP: Final = {"trace": "Play recorded traffic through the running gateway."}
 
 
 def application() -> "object":
@@ -94,10 +96,14 @@ def application() -> "object":
         version=_version,
         result_action="return_value",
     )
+    groups = {name: App(name=name, help=text) for name, text in HELP_BY_GROUP.items()}
+    for group in groups.values():
+        app.command(group)
     for command in COMMANDS:
-        app.command(
+        *path, name = command.name.split()
+        (groups[path[0]] if path else app).command(
             command.place,
-            name=command.name,
+            name=name,
             help=command.help,
             help_epilogue=f"Example:  {command.example}",
         )

@@ -1,27 +1,17 @@
-"""The demo provider as the program it is, on a free port."""
+"""The demo provider, one process a module."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import httpx
 import pytest
+from support.demo_provider import running_demo_provider
 
 
 @pytest.fixture(scope="module")
 def demo_url() -> Iterator[str]:
-    """Its address; the process ends with the module."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "infra.demo_upstream"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    url = process.stdout.readline().split()[-1]
-    try:
+    """Its address."""
+    with running_demo_provider() as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(10)
-        process.stdout.close()
 
 
 @pytest.fixture

@@ -63,10 +63,14 @@ class Player:
         try:
             await self._done.wait()
         finally:
-            for task in (sweeping, self._feeding, *self._reconnects):
+            tasks = (sweeping, self._feeding, *self._reconnects)
+            for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             for connection in [*self._idle, *self._row_by_connection]:
                 connection.close()
+            # The sockets are closed by callbacks of the next turns.
+            await asyncio.sleep(0.01)
 
     async def _connect(self) -> Connection:
         return await connect(self._host, self._port, self._on_answer, self._on_failure)

@@ -1,0 +1,201 @@
+"""The command line as a user meets it: help, shapes of JSON, problems in words."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.cli import COMMANDS
+
+PROGRAM = (sys.executable, "-c", "from infra.cli import main; main()")
+
+
+def tollway(*arguments: object, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "COLUMNS": "100", **environ},
+    )
+
+
+def command_line(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    from infra.cli import main
+
+    with pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    code = caught.value.code
+    return (code if isinstance(code, int) else 0), capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [command.name.split() for command in COMMANDS], ids=" ".join)
+def test_every_command_has_help_with_an_example_and_takes_a_data_directory(capsys, words):
+    """--help ends with 0, shows an example, and names --data-dir."""
+    code, text = command_line(capsys, *words, "--help")
+
+    assert code == 0
+    assert "Example:  " in text
+    assert "tollway" in text.split("Example:  ")[1]
+    assert "--data-dir" in text
+
+
+def test_help_imports_no_client_library():
+    """The list of commands comes without what a command would need."""
+    code = (
+        "import sys; from infra.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'httpx','nats','asyncpg','clickhouse_connect','redis','psutil','uvloop'}\n"
+        "sys.exit(' '.join(heavy & sys.modules.keys()) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_status_of_nothing_is_an_empty_list_and_exit_status_3(tmp_path):
+    """Scripts can tell that nothing runs; people read it."""
+    as_json = tollway("status", "--json", "--data-dir", tmp_path)
+    for_people = tollway("status", "--data-dir", tmp_path)
+
+    assert (as_json.returncode, json.loads(as_json.stdout)) == (3, {"processes": []})
+    assert for_people.returncode == 3
+    assert "nothing runs" in for_people.stderr
+
+
+def test_down_with_nothing_running_is_fine(tmp_path):
+    """It is the wished-for state already."""
+    assert tollway("down", "--data-dir", tmp_path).returncode == 0
+
+
+def test_a_port_in_use_is_named_with_its_owner_before_anything_starts(tmp_path):
+    """No traceback, no server left, exit status 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = tollway("up", "--admin-port", port, "--data-dir", tmp_path)
+
+    assert done.returncode == 1
+    assert f"port {port} is in use by pid {os.getpid()}" in done.stderr
+    assert "--admin-port" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "nats").exists()
+
+
+def test_a_detached_start_that_fails_says_why(tmp_path):
+    """The problem comes back to the terminal that asked."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = tollway("up", "--detach", "--proxy-port", port, "--data-dir", tmp_path)
+
+    assert done.returncode == 1
+    assert f"port {port} is in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["demo"], ["trace", "replay"]], ids=" ".join)
+def test_commands_that_need_an_instance_say_how_to_start_one(tmp_path, words):
+    """Exit status 1 and the command to run."""
+    file = tmp_path / "conv.csv"
+    file.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n")
+    done = tollway(*words, *([file] if "replay" in words else []), "--data-dir", tmp_path)
+
+    assert done.returncode == 1
+    assert "tollway up" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_logs_shows_the_last_lines_and_knows_the_names(tmp_path):
+    """One log as it is, all of them with their names before the lines."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "nats.log").write_text("one\ntwo\nthree\n")
+    (tmp_path / "logs" / "gateway.log").write_text("four\n")
+    one = tollway("logs", "nats", "-n", "2", "--data-dir", tmp_path)
+    both = tollway("logs", "--data-dir", tmp_path)
+    unknown = tollway("logs", "nothing", "--data-dir", tmp_path)
+
+    assert one.stdout == "two\nthree\n"
+    assert both.stdout == "gateway: four\nnats: one\nnats: two\nnats: three\n"
+    assert unknown.returncode == 1
+    assert "gateway, nats" in unknown.stderr
+
+
+def test_logs_follows_through_a_rotation(tmp_path):
+    """Lines written before and after the file was renamed both come."""
+    log = tmp_path / "logs" / "nats.log"
+    log.parent.mkdir()
+    log.write_text("old\n")
+    process = subprocess.Popen(
+        [*PROGRAM, "logs", "-f", "nats", "--data-dir", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "old\n"
+        with log.open("a") as file:
+            file.write("before\n")
+        log.rename(log.with_suffix(".log.1"))
+        log.write_text("after\n")
+        assert process.stdout.readline() == "before\n"
+        assert process.stdout.readline() == "after\n"
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
+def test_doctor_names_a_taken_port_and_a_bad_setting(tmp_path):
+    """Both at once, each with what to do, exit status 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = tollway(
+            "doctor", "--json", "--proxy-port", port, "--data-dir", tmp_path, CLIENT_GONE="maybe"
+        )
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+
+    assert done.returncode == 1
+    assert checks[f"port {port} (proxy)"]["verdict"] == "bad"
+    assert str(os.getpid()) in checks[f"port {port} (proxy)"]["detail"]
+    assert checks[f"port {port} (proxy)"]["mend"]
+    assert checks["gateway settings"]["verdict"] == "bad"
+    assert "CLIENT_GONE" in checks["gateway settings"]["detail"]
+    assert checks["data directory"]["verdict"] == "ok"
+
+
+def test_doctor_asks_the_servers_the_environment_names(tmp_path, nats_server, redis_server):
+    """A server that answers is shown with its version, one that does not with what to try."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = closed.getsockname()[1]
+    done = tollway(
+        "doctor",
+        "--json",
+        "--data-dir",
+        tmp_path,
+        NATS_URL=nats_server.url,
+        REDIS_URL=redis_server.url,
+        CLICKHOUSE_URL=f"http://127.0.0.1:{nobody}",
+    )
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+
+    assert checks["nats"]["verdict"] == "ok"
+    assert "version 2." in checks["nats"]["detail"]
+    assert checks["redis"]["verdict"] == "ok"
+    assert checks["clickhouse"]["verdict"] == "bad"
+    assert checks["clickhouse"]["mend"]
+
+
+def test_a_data_directory_that_cannot_be_made_is_a_problem_in_words(tmp_path):
+    """A file in its place."""
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    done = tollway("up", "--data-dir", Path(in_the_way) / "below")
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "tollway: " in done.stderr
