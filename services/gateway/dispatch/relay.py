@@ -49,8 +49,12 @@ class Transcript:
         """The data of the last event that reports usage."""
         if self.document is not None:
             return self.document
-        tail = self._tail if self._digest is not None else b"".join(self._parts[-64:])
-        return sse.usage_document(tail)
+        if self._digest is not None:
+            return sse.usage_document(self._tail)
+        parts = self._parts
+        if len(parts) > 1:
+            parts[:] = [b"".join(parts)]
+        return sse.usage_document(parts[0]) if parts else None
 
 
 class UsageStripper:

@@ -3,15 +3,9 @@
 import re
 from typing import Final
 
-_EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n")
 _USAGE_OBJECT: Final = re.compile(rb'"usage"\s*:\s*\{')
 _NO_CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _DATA_LINE: Final = re.compile(rb"^data:[ ]?(.*?)\r?$", re.MULTILINE)
-
-
-def reports_usage(content: bytes) -> bool:
-    """Whether some event in here may hold a usage block (not merely `"usage":null`)."""
-    return b'"usage"' in content and _USAGE_OBJECT.search(content) is not None
 
 
 def last_event_end(content: bytes) -> int:
@@ -21,16 +15,24 @@ def last_event_end(content: bytes) -> int:
     return max(0 if newlines < 0 else newlines + 2, 0 if crlf < 0 else crlf + 4)
 
 
-def split_events(content: bytes) -> list[bytes]:
-    """Complete events, terminators included; what follows the last terminator comes last."""
-    events = []
-    position = 0
-    for found in _EVENT_END.finditer(content):
-        events.append(content[position : found.end()])
-        position = found.end()
-    if position < len(content):
-        events.append(content[position:])
-    return events
+def last_usage_event(content: bytes, before: int | None = None) -> tuple[int, int] | None:
+    """Where the last event lies that holds a usage block (not merely `"usage":null`).
+
+    [start, end), terminator included. Looked for from the end, where it is; `before` leaves out
+    what lies at or behind it. Inside a JSON string the quotes would be escaped, so text that
+    speaks of usage is not taken for it.
+    """
+    found = len(content) if before is None else before
+    while True:
+        found = content.rfind(b'"usage"', 0, found)
+        if found < 0:
+            return None
+        if _USAGE_OBJECT.match(content, found) is not None:
+            break
+    newlines = content.find(b"\n\n", found)
+    crlf = content.find(b"\r\n\r\n", found)
+    ends = [end for end in (newlines + 2, crlf + 4) if end > 3]
+    return last_event_end(content[:found]), min(ends, default=len(content))
 
 
 def data_of(event: bytes) -> bytes:
@@ -39,28 +41,23 @@ def data_of(event: bytes) -> bytes:
 
 
 def without_usage_event(events: bytes) -> tuple[bytes, bytes | None]:
-    """Complete events without the one that only reports usage, and that one's data.
+    """Complete events without those that only report usage, and the last one's data.
 
-    It is the event that OpenAI sends for `stream_options.include_usage`: a usage object beside an
+    Such an event is what OpenAI sends for `stream_options.include_usage`: a usage object beside an
     empty list of choices. Any other event stays as it is.
     """
-    if not reports_usage(events):
-        return events, None
-    kept = []
     document: bytes | None = None
-    for event in split_events(events):
-        if reports_usage(event) and _NO_CHOICES.search(event) is not None:
-            document = data_of(event)
-        else:
-            kept.append(event)
-    return b"".join(kept), document
+    place = last_usage_event(events)
+    while place is not None:
+        event = events[place[0] : place[1]]
+        if _NO_CHOICES.search(event) is not None:
+            document = document or data_of(event)
+            events = events[: place[0]] + events[place[1] :]
+        place = last_usage_event(events, place[0])
+    return events, document
 
 
 def usage_document(tail: bytes) -> bytes | None:
     """The data of the last event in `tail` that reports usage, None when none does."""
-    if not reports_usage(tail):
-        return None
-    for event in reversed(split_events(tail)):
-        if reports_usage(event):
-            return data_of(event) or None
-    return None
+    place = last_usage_event(tail)
+    return None if place is None else data_of(tail[place[0] : place[1]]) or None
