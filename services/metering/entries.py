@@ -11,8 +11,7 @@ _ADDITIVE_MAPS: Final = ("rare_quantities", "rare_picousd")
 _ADDITIVE: Final = tuple(
     name
     for name in Entry.__struct_fields__
-    if name not in _ADDITIVE_MAPS
-    and (name == "requests" or name.endswith(("_tokens", "_picousd")))
+    if name not in _ADDITIVE_MAPS and (name == "requests" or name.endswith(("_tokens", "_picousd")))
 )
 
 

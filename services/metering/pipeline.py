@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from hashlib import sha1
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -23,6 +23,11 @@ CHARGES_RUN: Final = bytes(16)
 _AGE_MAX_MS: Final = 400 * 86_400_000
 _AHEAD_MAX_MS: Final = 86_400_000
 _NO_COLUMNS: Final = (None,) * len(COLUMN_METERS)
+_NOTHING_BY_METER: Final[dict[str, Any]] = {
+    name: None
+    for meter in COLUMN_METERS
+    for name in (meter.value, meter.value.removesuffix("_tokens") + "_picousd")
+}
 _COLUMN_SET: Final = frozenset(COLUMN_METERS)
 _UNKNOWN: Final = Rating(RatingStatus.UNKNOWN, None, {}, "none")
 _CHARGE: Final = EntryKind.CHARGE
@@ -105,7 +110,8 @@ def _entry(each: Chargeable, usage: Usage, rating: Rating, manifest: Manifest) -
     kind = _CHARGE if each.reverses is None else _REPLACEMENT
     quantities, amounts = usage.quantities, rating.amounts
     caller, call = event.caller, event.call
-    return Entry(
+    # By position, in the order of the fields: naming seventy of them would double the time.
+    facts: tuple[Any, ...] = (
         live_entry_id(event.event_id, attempt_no, kind.value),
         event.event_id,
         CHARGES_RUN,
@@ -162,6 +168,7 @@ def _entry(each: Chargeable, usage: Usage, rating: Rating, manifest: Manifest) -
         rating.source,
         manifest.build,
     )
+    return Entry(*facts)
 
 
 def _rare(by_meter: dict[Meter, int]) -> dict[str, int]:
@@ -175,61 +182,60 @@ def _abandoned(closing: Closing, manifest: Manifest) -> Entry:
     admitted = closing.admitted
     caller, call, setting = admitted.caller, admitted.call, admitted.setting
     return Entry(
-        live_entry_id(admitted.event_id, 0, _CHARGE.value),
-        admitted.event_id,
-        CHARGES_RUN,
-        _CHARGE,
-        1,
-        0,
-        manifest.partition,
-        manifest.batch_id,
-        0,
-        closing.incarnation,
-        closing.segment_no,
-        closing.offset,
-        _clamped(admitted.admitted_at_ms, manifest),
-        manifest.booked_at_ms,
-        caller.key_id,
-        caller.user_id or "",
-        caller.custom_id or "",
-        caller.tags,
-        "" if setting is None else setting.provider,
-        "" if setting is None else setting.setting_id,
-        0 if setting is None else setting.revision,
-        call.endpoint,
-        call.operation,
-        call.method,
-        call.path,
-        call.model_asked or "",
-        "",
-        "",
-        call.is_streaming,
-        0,
-        OUTCOME_ABANDONED,
-        "",
-        "",
-        "",
-        "",
-        admitted.correlation_id,
-        0,
-        "",
-        "",
-        None,
-        None,
-        call.request_bytes,
-        0,
-        None,
-        None,
-        *_NO_COLUMNS,
-        {},
-        None,
-        *_NO_COLUMNS,
-        {},
-        _NONE,
-        RatingStatus.UNKNOWN,
-        manifest.price_book,
-        "none",
-        manifest.build,
+        entry_id=live_entry_id(admitted.event_id, 0, _CHARGE.value),
+        event_id=admitted.event_id,
+        run_id=CHARGES_RUN,
+        kind=_CHARGE,
+        requests=1,
+        attempt_no=0,
+        partition=manifest.partition,
+        batch_id=manifest.batch_id,
+        insert_by_ms=0,
+        incarnation=closing.incarnation,
+        segment_no=closing.segment_no,
+        journal_offset=closing.offset,
+        occurred_at_ms=_clamped(admitted.admitted_at_ms, manifest),
+        booked_at_ms=manifest.booked_at_ms,
+        key_id=caller.key_id,
+        user_id=caller.user_id or "",
+        custom_id=caller.custom_id or "",
+        tags=caller.tags,
+        provider="" if setting is None else setting.provider,
+        setting_id="" if setting is None else setting.setting_id,
+        setting_revision=0 if setting is None else setting.revision,
+        endpoint=call.endpoint,
+        operation=call.operation,
+        method=call.method,
+        path=call.path,
+        model_asked=call.model_asked or "",
+        model_sent="",
+        model_served="",
+        is_streaming=call.is_streaming,
+        status=0,
+        outcome=OUTCOME_ABANDONED,
+        error="",
+        policy_action="",
+        policy_id="",
+        route_id="",
+        correlation_id=admitted.correlation_id,
+        attempts=0,
+        response_id="",
+        service_tier="",
+        duration_us=None,
+        first_byte_us=None,
+        request_bytes=call.request_bytes,
+        response_bytes=0,
+        input_tokens=None,
+        output_tokens=None,
+        rare_quantities={},
+        cost_picousd=None,
+        rare_picousd={},
+        evidence=_NONE,
+        rating_status=RatingStatus.UNKNOWN,
+        price_book=manifest.price_book,
+        price_source="none",
+        build=manifest.build,
+        **_NOTHING_BY_METER,
     )
 
 

@@ -35,6 +35,7 @@ from metering.ports import (
     Refused,
     Stream,
     StreamState,
+    Superseded,
     Unavailable,
 )
 from metering.reading import Gap, Reading
@@ -623,6 +624,10 @@ class PartitionMeter:
         now_ms = self._clock.monotonic_ms()
         if now_ms - self._ledger_checked_at_ms >= self._limits.ledger_check_ms:
             assert self._checkpoint is not None
+            # An owner with nothing to write would not notice that it was superseded.
+            _, revision = await self._checkpoints.read()
+            if revision != self._revision:
+                raise Superseded(f"partition {self.partition}: another revision stands")
             await self._sync_clock(self._checkpoint.last_batch_id, self._checkpoint.last_batch_rows)
 
     async def _let_pass(self, insert_by_ms: int) -> None:

@@ -165,6 +165,8 @@ class World:
         self.late_refused = 0
         self.drift_at_ms: int | None = None
         self.batches = 0
+        self.lineages = 0
+        self.rollbacks = 0
 
     # ---- stream
 
@@ -230,10 +232,15 @@ class World:
         self.committed_floor = checkpoint.committed_seq
         self.checkpoint_history.append(self.checkpoint)
         self.checkpoint = encode(checkpoint)
-        self.revision += 1
+        self.revision = self.revision + 1 if self.revision else self.lineages * 10_000_000 + 1
         return self.revision
 
     def wipe_checkpoint(self) -> None:
+        """Once a run, and revisions never come again: a paused owner whose revision number is
+        reached a second time by a re-created store is beyond what compare-and-set can tell."""
+        if self.lineages:
+            return
+        self.lineages += 1
         self.checkpoint, self.revision = None, 0
         self.checkpoints_created_ms = self.now_ms
         self.committed_floor = 0
@@ -241,7 +248,8 @@ class World:
     def roll_back_checkpoint(self, steps: int) -> None:
         if self.checkpoint_history:
             self.checkpoint = self.checkpoint_history[-min(steps, len(self.checkpoint_history))]
-            self.revision += 1_000
+            self.rollbacks += 1
+            self.revision += 1_000 * self.rollbacks
             self.committed_floor = 0
 
     # ---- truth

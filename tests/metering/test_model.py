@@ -14,7 +14,7 @@ from metering.parcels import Ahead, Standing, stand
 from metering.ports import BatchRow, Billed, Mark, StreamState
 from metering.protocol import PartitionMeter
 
-RANDOM_SEEDS = 900
+RANDOM_SEEDS = 1500
 
 
 def explain(schedule: Schedule, outcome: Outcome) -> str:
@@ -50,7 +50,7 @@ def test_random_schedules_of_many_faults_leave_net_effect_one() -> None:
 
 def test_a_checkpoint_store_wiped_or_rolled_back_leaves_net_effect_one() -> None:
     """The checkpoint disappears or becomes an older one while both owners work and fail."""
-    for seed in range(RANDOM_SEEDS // 2):
+    for seed in range(RANDOM_SEEDS):
         schedule = Schedule(seed, fault_chance=0.05, transport_chance=0.1, store_chance=0.02)
         outcome = run(schedule)
         assert not outcome.violations, explain(schedule, outcome)

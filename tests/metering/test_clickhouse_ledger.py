@@ -1,0 +1,139 @@
+"""Rows go into the ledger by Native blocks and come back as they were; the server refuses lateness."""
+
+import time
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+from exchanges import answer, make_admitted, make_completed, whole
+from support.stores import ClickHouseDatabase
+
+from contracts.ids import new_id, to_text
+from contracts.ledger import Entry
+from metering.adapters.clickhouse_ledger import ClickHouse, ClickHouseLedger
+from metering.adapters.entry_rows import ENTRY_SELECT, entry_from_row
+from metering.entries import reversal_of
+from metering.pipeline import Pipeline
+from metering.ports import Body, Chargeable, Closing, Manifest, Unavailable
+from rating.compile_book import compile_book
+from rating.price_book import PriceBook
+
+pytestmark = pytest.mark.xdist_group("metering-clickhouse")
+
+
+@pytest.fixture(scope="module")
+def book() -> PriceBook:
+    return PriceBook.from_json(compile_book()[1])
+
+
+@pytest.fixture
+async def http(clickhouse: ClickHouseDatabase) -> AsyncIterator[ClickHouse]:
+    client = ClickHouse(
+        clickhouse.url,
+        user="default",
+        password="",
+        database=clickhouse.database,
+        query_timeout_s=20,
+    )
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+def ledger(http: ClickHouse) -> ClickHouseLedger:
+    return ClickHouseLedger(http, 3, execution_max_s=5)
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def a_batch(book: PriceBook) -> list[Entry]:
+    """Rows of every kind: priced, unpriced, refused, abandoned, taken back."""
+    at_ms = now_ms() - 5_000
+    manifest = Manifest(3, new_id(), at_ms, "book-é", "build")
+    events = [
+        make_completed(admitted_at_ms=at_ms),
+        make_completed(
+            admitted_at_ms=at_ms - 40 * 86_400_000,
+            response=whole(answer(2_000_000_000, 7, model="gpt-4o-ünknown")),
+        ),
+        make_completed(admitted_at_ms=at_ms, outcome="refused", status=429, attempts=()),
+    ]
+    charges = [Chargeable(event, bytes(range(16)), 2, 100 + n) for n, event in enumerate(events)]
+    closings = [Closing(make_admitted(admitted_at_ms=at_ms), b"\x80" * 16, 1, 77)]
+    billed = Pipeline(book).rows(charges, closings, manifest)
+    rare = msgspec.structs.replace(
+        billed.entries[0],
+        entry_id=new_id(),
+        event_id=new_id(),
+        rare_quantities={"searches": 3, "images": -1},
+        rare_picousd={"searches": 10**20, "images": -5},
+        cost_picousd=10**25,
+        custom_id="x" * 300,
+        tags=(),
+    )
+    return [*billed.entries, rare, reversal_of(rare)]
+
+
+async def test_entries_come_back_as_they_were(
+    http: ClickHouse, ledger: ClickHouseLedger, book: PriceBook
+) -> None:
+    """Every column survives the way through Native, the server and JSON."""
+    entries = a_batch(book)
+    deadline_ms = now_ms() + 10_000
+    await ledger.insert(ledger.seal(entries), "token-1", deadline_ms)
+    rows = await http.rows(f"SELECT {ENTRY_SELECT} FROM entries")
+    back = {entry.entry_id: entry for entry in map(entry_from_row, rows)}
+    wanted = {e.entry_id: msgspec.structs.replace(e, insert_by_ms=deadline_ms) for e in entries}
+    assert back == wanted
+
+
+async def test_the_server_refuses_an_insert_past_its_deadline(
+    ledger: ClickHouseLedger, book: PriceBook
+) -> None:
+    """A zombie's insert is refused by the ledger's own clock and leaves no row."""
+    entries = a_batch(book)
+    with pytest.raises(Unavailable, match="in_time"):
+        await ledger.insert(ledger.seal(entries), "token-1", await ledger.now_ms() - 1)
+    assert await ledger.count(to_text(entries[0].batch_id)) == 0
+
+
+async def test_a_batch_is_proved_from_the_ledger(ledger: ClickHouseLedger, book: PriceBook) -> None:
+    """Counts, copies, marks and what is known of an event are read from the rows."""
+    entries = a_batch(book)
+    batch_id = to_text(entries[0].batch_id)
+    await ledger.insert(ledger.seal(entries), "token-1", now_ms() + 10_000)
+    await ledger.insert(ledger.seal(entries[:1]), "token-2", now_ms() + 10_000)
+    assert await ledger.count(batch_id) == len(entries) + 1
+    rows = {row.entry_id: row for row in await ledger.batch(batch_id)}
+    assert rows[entries[0].entry_id].copies == 2
+    assert rows[entries[1].entry_id].event_id == entries[1].event_id
+
+    marks = await ledger.marks(None, None)
+    assert marks[bytes(range(16))].offset == 102
+    assert await ledger.marks(None, batch_id) == {}
+    assert await ledger.marks(batch_id, None) == marks
+    mark = await ledger.mark(b"\x80" * 16)
+    assert mark is not None
+    assert (mark.offset, mark.segment_no) == (77, 1)
+    assert await ledger.mark(new_id()) is None
+
+    abandoned = next(entry for entry in entries if entry.outcome == "abandoned")
+    ids = [abandoned.event_id, entries[1].event_id, new_id()]
+    known = await ledger.known(ids, to_text(new_id()))
+    assert known[entries[1].event_id].abandoned is None
+    back = known[abandoned.event_id].abandoned
+    assert back is not None
+    assert back.entry_id == abandoned.entry_id
+    assert len(known) == 2
+    assert await ledger.known(ids, batch_id) == {}
+
+
+async def test_bodies_may_be_inserted_twice(http: ClickHouse, ledger: ClickHouseLedger) -> None:
+    """The second insert replaces the first; any bytes are kept."""
+    body = Body(new_id(), now_ms(), "key", bytes(range(256)), b"", '{"a":"ü"}', True, False)
+    await ledger.insert_bodies([body])
+    await ledger.insert_bodies([body])
+    rows = await http.rows("SELECT hex(request), metadata, stores_request FROM bodies FINAL")
+    assert rows == [[bytes(range(256)).hex().upper(), body.metadata, True]]
