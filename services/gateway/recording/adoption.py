@@ -108,7 +108,7 @@ def _open_segment(path: Path, fd: int, counts: Counts) -> Segment | None:
             return None
         counts.segments_quarantined += 1
         kept = Segment(path, fd, _NO_HEADER).quarantine()
-        log.error("kept for the operator: %s, %s", kept.name, error)  # noqa: TRY400
+        log.error("kept for the operator: %s, %s", kept.name, error)
         return None
     return Segment(path, fd, header)
 

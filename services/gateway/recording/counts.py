@@ -25,6 +25,7 @@ class Counts:
         "bytes_shipped",
         "bytes_torn",
         "faults",
+        "forks",
         "incarnations_renewed",
         "parcels_shipped",
         "publish_full",
@@ -48,6 +49,7 @@ class Counts:
     bytes_shipped: int
     bytes_torn: int
     faults: int
+    forks: int
     incarnations_renewed: int
     parcels_shipped: int
     publish_full: int

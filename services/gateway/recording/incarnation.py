@@ -13,6 +13,7 @@ class Stop(msgspec.Struct, frozen=True):
 
     `torn`: the last write of a process or machine that died in it; there is no event in it.
     `damaged`: a bad record with bytes behind it. `missing`: a segment that should be here is not.
+    `forked`: what is booked is not what is here, at some place after `offset`.
     """
 
     offset: int

@@ -197,11 +197,12 @@ class Lane:
             segment = create(self._directory, header, reserve)
         except OSError as error:
             self._retry_at = time.monotonic() + _RETRY_S
-            log.error("no new journal segment: %s", error)  # noqa: TRY400 - the errno says it all
+            log.error("no new journal segment: %s", error)
             self._refuse("disk", error)
         self._next_no += 1
         self._drop_if_empty()
         incarnation.segments.append(segment)
+        incarnation.call_wake()
         self._segment = segment
         self._opened_at = time.monotonic()
         self._room = reserve

@@ -104,21 +104,24 @@ def cut_stored(
     return Parcel(headers, offset + good, after, content[:good]), bad
 
 
-def chain_at(segment: Segment, offset: int) -> bytes | None:
-    """The running hash at a logical offset of the segment; None when no good record ends there."""
+def chain_at(segment: Segment, offset: int) -> bytes | BadRecord | None:
+    """The running hash at a logical offset of the segment.
+
+    None when the records are good and none ends there; the bad record when one lies before.
+    """
     position = segment.base
     chain = segment.header.base_chain
     while position < offset:
         parcel, bad = cut_stored(segment, position, segment.end, chain, _WALK_BYTES, 0)
         if parcel is None:
-            return None
+            return bad
         if parcel.end > offset:
             for record in records(parcel.content, position, chain):
                 if record.end >= offset:
                     return record.chain if record.end == offset else None
         position, chain = parcel.end, parcel.chain_after
         if bad is not None and position < offset:
-            return None
+            return bad
     return chain
 
 

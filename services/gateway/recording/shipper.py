@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 _BACKOFF_FIRST_S: Final = 0.05
 _POLL_DRAINING_S: Final = 0.02
 _RESEND_GROWTH_MAX: Final = 32
+_MARKS_MAX: Final = 10_000
 _PATIENCE: Final = 4
 """In units of RESEND_AFTER: how long damage waits for booking to pass it by itself."""
 
@@ -52,6 +53,8 @@ class Shipper:
         self._chain = source.id
         self._count: int | None = 0 if source.chain is not None else None
         self._time_ms = 0
+        self._marks: dict[int, bytes] = {0: source.id}
+        self._agreed_at = 0
         self._position: Position | None = None
         self._rewind_to: int | None = None
         self._probe_at: int | None = None
@@ -74,7 +77,8 @@ class Shipper:
         """Ship, follow what is booked, delete. Cancelling leaves everything to the next one."""
         stop_asking = self._bus.on_resend(self.source.id, self.ask)
         try:
-            await self._find_start()
+            if not await self._find_start():
+                return
             async with asyncio.TaskGroup() as group:
                 others = (
                     group.create_task(self._ship()),
@@ -108,21 +112,26 @@ class Shipper:
 
     # --- shipping
 
-    async def _find_start(self) -> None:
+    async def _find_start(self) -> bool:
+        """False when there is nothing of ours to ship."""
         source = self.source
         if source.chain is not None and source.booked == 0:
-            return
+            return True
         while not await self._read_position():  # noqa: ASYNC110 - it asks the broker
             await asyncio.sleep(self._settings.booked_poll)
+        if not await self._agrees():
+            await self._dispose()
+            return False
         if source.end > source.booked:
             source.unshipped_since = time.monotonic()
             self._is_lagging.set()
         await self._go_to(source.booked)
+        return True
 
     async def _ship(self) -> None:
         interval = self._settings.parcel_interval
         while True:
-            if self.source.is_sealed:
+            if self.source.is_sealed or len(self.source.segments) > 1:
                 self._has_unbooked.set()
             if self._rewind_to is not None:
                 target, self._rewind_to = self._rewind_to, None
@@ -136,6 +145,7 @@ class Shipper:
                 await self._wait_for_news()
                 continue
             cut_at = time.monotonic()
+            self._note_lag(cut_at)
             reaches_end = parcel.end >= self.source.end
             if not await self._send(parcel):
                 continue
@@ -150,11 +160,15 @@ class Shipper:
         source.wake = self._has_news.set
         await self._has_news.wait()
         source.wake = None
-        if source.end > self._next and source.unshipped_since is None:
-            source.unshipped_since = time.monotonic()
-            self._is_lagging.set()
+        self._note_lag(time.monotonic())
         if not source.is_sealed:
             await asyncio.sleep(self._settings.parcel_interval)
+
+    def _note_lag(self, now: float) -> None:
+        source = self.source
+        if source.end > self._next and source.unshipped_since is None:
+            source.unshipped_since = now
+            self._is_lagging.set()
 
     async def _next_parcel(self) -> tuple[Parcel | None, int | None]:
         """What to send now and the number of records up to its end, when known."""
@@ -211,7 +225,7 @@ class Shipper:
             self._backoff = _BACKOFF_FIRST_S
         except BusRefused as error:
             self._counts.publish_refused += 1
-            log.error("parcel refused, the lane stands: %s", error)  # noqa: TRY400
+            log.error("parcel refused, the lane stands: %s", error)
             pause = self._settings.parcel_backoff_max
         except BusFull:
             self._counts.publish_full += 1
@@ -237,6 +251,9 @@ class Shipper:
         self._chain = parcel.chain_after
         self._count = count_after
         self._time_ms = max(self._time_ms, parcel.headers.last_time_ms)
+        self._marks[self._next] = self._chain
+        if len(self._marks) > _MARKS_MAX:
+            del self._marks[next(iter(self._marks))]
         self._shipped_max = max(self._shipped_max, parcel.end)
         if cut_at is not None:
             source.unshipped_since = cut_at if source.end > self._next else None
@@ -250,7 +267,7 @@ class Shipper:
             return
         with _pinned(segment):
             chain = await asyncio.to_thread(chain_at, segment, offset)
-            if chain is None:
+            if not isinstance(chain, bytes):
                 offset, chain = segment.base, segment.header.base_chain
             end = min(segment.end, self._limit())
             bytes_max = self._settings.parcel_bytes_max
@@ -312,8 +329,9 @@ class Shipper:
             segment = before
         with _pinned(segment):
             chain = await asyncio.to_thread(chain_at, segment, target)
-        if chain is None and target == source.booked:
-            chain = self._booked_chain()
+        if isinstance(chain, BadRecord):
+            # Damage in what is booked already: the checkpoint's hash stands in.
+            chain = self._booked_chain() if target == source.booked else None
         if chain is None:
             # No record of ours ends there. Metering sees the fork at the hash of what we have.
             self._counts.faults += 1
@@ -342,9 +360,9 @@ class Shipper:
         if stop.kind == "torn":
             self._counts.bytes_torn += lost_bytes
             log.warning("incarnation %s ends torn at %d", source.id.hex(), stop.offset)
-        elif stop.kind == "damaged":
+        elif stop.kind in ("damaged", "forked"):
             self._counts.bytes_damaged += lost_bytes
-            log.error("incarnation %s damaged at %d: %s", source.id.hex(), *_told(stop))
+            log.error("incarnation %s %s at %d: %s", source.id.hex(), stop.kind, *_told(stop))
         else:
             behind = [one.base for one in source.segments if one.base > stop.offset]
             self._counts.bytes_missing += min(behind, default=source.end) - stop.offset
@@ -368,6 +386,9 @@ class Shipper:
             if not await self._read_position():
                 self._stuck = None
                 continue
+            if not await self._agrees():
+                await self._dispose()
+                return
             await self._delete_booked()
             if self._ended_at is not None and await self._finish():
                 return
@@ -400,6 +421,34 @@ class Shipper:
             if not source.is_sealed:
                 source.renew("metering holds it for ended")
         return True
+
+    async def _agrees(self) -> bool:
+        """Whether what is booked is what we hold, by the running hash at the booked offset.
+
+        A machine's image that was resumed twice makes two of one incarnation; the books of the
+        other must not count as ours. A file that ends before the booked offset cannot say.
+        """
+        source = self.source
+        booked, theirs = source.booked, self._booked_chain()
+        if booked == self._agreed_at or theirs is None or booked > source.end:
+            return True
+        ours: bytes | BadRecord | None = self._marks.get(booked)
+        if ours is None:
+            segment = source.segment_at(booked) or next(
+                (one for one in source.segments if one.end == booked), None
+            )
+            if segment is None:
+                return True
+            with _pinned(segment):
+                ours = await asyncio.to_thread(chain_at, segment, booked)
+        if ours == theirs or isinstance(ours, BadRecord):
+            self._agreed_at = booked
+            while self._marks and (first := next(iter(self._marks))) < booked:
+                del self._marks[first]
+            return True
+        self._counts.forks += 1
+        self._stop(Stop(self._agreed_at, "forked", f"what is booked at {booked} is not ours"))
+        return False
 
     async def _delete_booked(self) -> None:
         source = self.source
@@ -470,11 +519,12 @@ class Shipper:
         source = self.source
         stop = source.stop
         good_end = source.end if stop is None or stop.kind != "torn" else stop.offset
+        booked = self._agreed_at if stop is not None and stop.kind == "forked" else source.booked
         while source.segments:
             segment = source.segments[0]
             while segment.pins:  # noqa: ASYNC110 - a thread's read takes milliseconds
                 await asyncio.sleep(0.01)
-            if min(segment.end, good_end) <= source.booked or segment.end == segment.base:
+            if min(segment.end, good_end) <= booked or segment.end == segment.base:
                 await asyncio.to_thread(segment.delete)
             else:
                 self._counts.segments_quarantined += 1
