@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     try:
         uvloop.run(run(settings, log))
     except OSError as error:
-        log.error(  # noqa: TRY400 - an address in use needs no trace
+        log.error(
             "reporting.not_started",
             host=settings.reporting_host,
             port=settings.reporting_port,

@@ -11,19 +11,23 @@ from reporting.api.keys import key_endpoints
 from reporting.api.metering import metering_endpoint
 from reporting.api.problems import exception_handlers
 from reporting.api.timeseries import timeseries_endpoint
-from reporting.ports import Ledger, Progress
+from reporting.ports import KeyDirectory, Ledger, Progress
 from reporting.settings import ReportingSettings
 from runtime.logs import Log
 
 
 def build_app(
-    ledger: Ledger, progress: Progress, settings: ReportingSettings, log: Log
+    ledger: Ledger,
+    directory: KeyDirectory | None,
+    progress: Progress,
+    settings: ReportingSettings,
+    log: Log,
 ) -> Litestar:
-    """The app over two ports. It opens and closes nothing."""
+    """The app over three ports. It opens and closes nothing."""
     return Litestar(
         route_handlers=[
             timeseries_endpoint(ledger, settings),
-            *key_endpoints(ledger, settings),
+            *key_endpoints(ledger, directory, settings),
             *event_endpoints(ledger, settings),
             metering_endpoint(progress),
             *health_endpoints(ledger),

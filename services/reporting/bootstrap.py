@@ -6,6 +6,7 @@ import signal
 
 from reporting.adapters.clickhouse_ledger import ClickHouseLedger
 from reporting.adapters.nats_progress import NatsProgress
+from reporting.adapters.postgres_keys import PostgresKeys
 from reporting.app import build_app
 from reporting.in_flight import InFlight
 from reporting.settings import ReportingSettings
@@ -16,7 +17,7 @@ from runtime.serving import bind, serve
 async def run(settings: ReportingSettings, log: Log) -> None:
     """Serves until SIGTERM or SIGINT. Raises OSError when the port is taken.
 
-    ClickHouse and NATS need not be there at the start: until they are, questions get 503.
+    The stores need not be there at the start: until they are, questions get 503.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -27,9 +28,12 @@ async def run(settings: ReportingSettings, log: Log) -> None:
         stack.callback(listener.close)
         ledger = ClickHouseLedger(settings)
         stack.callback(ledger.close)
+        directory = PostgresKeys(settings) if settings.postgres_url else None
+        if directory is not None:
+            stack.push_async_callback(directory.close)
         progress = NatsProgress(settings)
         stack.push_async_callback(progress.close)
-        app = InFlight(build_app(ledger, progress, settings, log))
+        app = InFlight(build_app(ledger, directory, progress, settings, log))
         log.info(
             "reporting.listening",
             host=settings.reporting_host,

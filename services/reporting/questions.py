@@ -55,10 +55,12 @@ class TimeseriesQuestion(msgspec.Struct, frozen=True):
 
 
 class TopKeysQuestion(msgspec.Struct, frozen=True):
-    """Keys by spend. `limit` None: all of them."""
+    """Keys by spend. `limit` None: all of them. `name` and `revoked` are the configured key's."""
 
     window: Window
     filters: Filters
+    name: str
+    revoked: bool | None
     is_descending: bool
     limit: int | None
     offset: int

@@ -34,6 +34,12 @@ class ReportingSettings(msgspec.Struct, frozen=True, kw_only=True):
     )
     nats_creds: Annotated[str, Meta(description="path of a NATS credentials file")] = ""
     nats_tls_ca: Annotated[str, Meta(description="path of the authority for NATS over TLS")] = ""
+    postgres_url: Annotated[
+        Secret, Meta(description="configured keys, for top-keys; empty: only used keys are known")
+    ] = Secret("")
+    report_postgres_timeout: Annotated[
+        Duration, Meta(description="how long a look at the configured keys may take")
+    ] = Duration(5.0)
     report_nats_timeout: Annotated[
         Duration, Meta(description="how long a look at metering's progress may take")
     ] = Duration(5.0)

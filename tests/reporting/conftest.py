@@ -1,19 +1,16 @@
 """The real app over the real engine, asked as a client asks it."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import msgspec
 import pytest
 from clickhouse_connect.driver.client import Client
-from litestar.testing import AsyncTestClient
+from support.reporting import Api, Opened, opened_app
 from support.stores import ClickHouseDatabase
 
-from reporting.adapters.clickhouse_ledger import ClickHouseLedger
-from reporting.adapters.nats_progress import NatsProgress
-from reporting.app import build_app
 from reporting.settings import ReportingSettings
-from runtime import logs
 from runtime.settings import Duration
 
 
@@ -31,27 +28,25 @@ def settings(clickhouse: ClickHouseDatabase) -> ReportingSettings:
     return ReportingSettings(clickhouse_url=clickhouse.url, clickhouse_database=clickhouse.database)
 
 
-@asynccontextmanager
-async def opened_app(settings: ReportingSettings) -> AsyncIterator[AsyncTestClient[Any]]:
-    """The app over real adapters, and a client of it."""
-    ledger = ClickHouseLedger(settings)
-    progress = NatsProgress(settings)
-    app = build_app(ledger, progress, settings, logs.silent())
-    async with AsyncTestClient(app) as client:
-        yield client
-    await progress.close()
-    ledger.close()
+@pytest.fixture
+def opened(settings: ReportingSettings) -> Opened:
+    """The app with other settings than the defaults."""
+
+    def open_with(**changes: Any) -> AbstractAsyncContextManager[Api]:
+        return opened_app(msgspec.structs.replace(settings, **changes))
+
+    return open_with
 
 
 @pytest.fixture
-async def api(settings: ReportingSettings) -> AsyncIterator[AsyncTestClient[Any]]:
+async def api(settings: ReportingSettings) -> AsyncIterator[Api]:
     """The app, open to everybody, as on loopback without a pass."""
     async with opened_app(settings) as client:
         yield client
 
 
 @pytest.fixture
-async def unconnected_api() -> AsyncIterator[AsyncTestClient[Any]]:
+async def unconnected_api() -> AsyncIterator[Api]:
     """The app with no server behind it: for what is refused before anybody is asked."""
     nowhere = ReportingSettings(
         clickhouse_url="http://127.0.0.1:1",

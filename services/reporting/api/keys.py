@@ -14,7 +14,7 @@ from reporting.api.endpoint import CUSTOM_IDS, KEY_SPEND, TOP_KEYS, USER_IDS
 from reporting.api.problems import respond
 from reporting.api.wire import decode, number
 from reporting.errors import BadQuestion
-from reporting.ports import Ledger
+from reporting.ports import KeyDirectory, Ledger
 from reporting.questions import Filters, TopKeysQuestion, Window
 from reporting.settings import ReportingSettings
 
@@ -70,12 +70,11 @@ def to_question(request: TopKeysRequest) -> TopKeysQuestion:
         raise BadQuestion(f"order can only be asc or desc, not {request.order}")
     if "" in request.tags or "" in request.key_ids:
         raise BadQuestion("tags and keyIds cannot hold empty values")
-    if request.name or request.revoked is not None:
-        # Answering as if these were not there would show keys that were filtered out.
-        raise BadQuestion("filtering by name or revoked is not available yet; use keyIds or tags")
     return TopKeysQuestion(
         Window(request.start, request.end),
         Filters(key_ids=request.key_ids, tags=request.tags),
+        name=request.name,
+        revoked=request.revoked,
         is_descending=request.order.lower() != "asc",
         limit=request.limit or None,
         offset=request.offset,
@@ -101,20 +100,22 @@ def _required_key_id(request: Request[Any, Any, Any]) -> str:
     return key_id
 
 
-def key_endpoints(ledger: Ledger, settings: ReportingSettings) -> list[HTTPRouteHandler]:
+def key_endpoints(
+    ledger: Ledger, directory: KeyDirectory | None, settings: ReportingSettings
+) -> list[HTTPRouteHandler]:
     """The handlers, bound to what they ask."""
 
     @post(TOP_KEYS.instance, status_code=200, opt={"endpoint": TOP_KEYS})
     async def report_top_keys(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Keys by spend in a window."""
         question = to_question(decode(await request.body(), TopKeysRequest))
-        spends = await ask_top_keys(question, ledger, settings)
+        spends = await ask_top_keys(question, ledger, directory, settings)
         return respond(TopKeysReport([_key_data_point(spend) for spend in spends]))
 
     @get("/api/reporting/keys/{key_id:str}", opt={"endpoint": KEY_SPEND})
     async def report_key(key_id: FromPath[str]) -> Response[bytes]:
         """What a key spent in all."""
-        spend = await ask_key_spend(key_id, ledger, settings)
+        spend = await ask_key_spend(key_id, ledger, directory, settings)
         return respond(
             KeySpendReport(
                 key_id,

@@ -14,53 +14,69 @@ from reporting.questions import EventOrder, EventsQuestion, Filters
 
 _STANDING: Final = "(booked_at, kind, journal_offset), requests > 0"
 
+_AND: Final = "\n   AND "
+
+_IS_FURTHER: Final = "(kind != 'charge' OR attempt_no > 0)"
+"""A row beside the one that most exchanges have."""
+
 _ORDERS: Final = {
-    EventOrder.NEWEST: ("", "happened_at DESC, event_id DESC"),
-    EventOrder.OLDEST: ("", "happened_at ASC, event_id ASC"),
-    EventOrder.DEAREST: (
-        ",\n    ifNull(sum(cost_usd), 0) AS cost",
-        "cost DESC, happened_at DESC, event_id DESC",
-    ),
-    EventOrder.CHEAPEST: (
-        ",\n    ifNull(sum(cost_usd), 0) AS cost",
-        "cost ASC, happened_at DESC, event_id DESC",
-    ),
+    EventOrder.NEWEST: "happened_at DESC, id DESC",
+    EventOrder.OLDEST: "happened_at ASC, id ASC",
+    EventOrder.DEAREST: "cost DESC, happened_at DESC, id DESC",
+    EventOrder.CHEAPEST: "cost ASC, happened_at DESC, id DESC",
 }
 
 
 def _selected(question: EventsQuestion) -> tuple[str, dict[str, Parameter]]:
-    """WHERE, GROUP BY and HAVING of the exchanges that are asked for.
+    """The exchanges that are asked for, as a table of id, happened_at, key and cost.
 
-    What a further attempt or a correction may state otherwise is compared on the standing entry.
+    Nearly every exchange is one row, and is taken as it is; only those with more (attempts,
+    corrections) are grouped, so that a page of a long window does not group all of it. What a
+    further attempt or a correction may state otherwise is compared on the standing entry.
     """
     terms, parameters = conditions(question.window, question.filters)
-    having = ["sum(requests) > 0"]
+    plain, grouped = ["requests > 0"], ["sum(requests) > 0"]
     if question.status is not None:
-        having.append(f"argMaxIf(status, {_STANDING}) = {{status:UInt16}}")
+        plain.append("status = {status:UInt16}")
+        grouped.append(f"argMaxIf(status, {_STANDING}) = {{status:UInt16}}")
         parameters["status"] = question.status
-    if question.policy_ids:
-        having.append(f"argMaxIf(policy_id, {_STANDING}) IN {{policy_ids:Array(String)}}")
-        parameters["policy_ids"] = question.policy_ids
-    if question.actions:
-        having.append(f"argMaxIf(policy_action, {_STANDING}) IN {{actions:Array(String)}}")
-        parameters["actions"] = question.actions
-    text = f"{where(terms)}\nGROUP BY event_id\nHAVING " + "\n   AND ".join(having)
+    for column, name, values in (
+        ("policy_id", "policy_ids", question.policy_ids),
+        ("policy_action", "actions", question.actions),
+    ):
+        if values:
+            plain.append(f"{column} IN {{{name}:Array(String)}}")
+            grouped.append(f"argMaxIf({column}, {_STANDING}) IN {{{name}:Array(String)}}")
+            parameters[name] = values
+    many = f"(\nSELECT event_id\nFROM entries\n{where([*terms, _IS_FURTHER])}\n)"
+    text = f"""\
+SELECT
+    event_id AS id,
+    occurred_at AS happened_at,
+    toString(key_id) AS key,
+    ifNull(cost_usd, 0) AS cost
+FROM entries
+{where([*terms, *plain, f"event_id NOT IN {many}"])}
+UNION ALL
+SELECT event_id, max(occurred_at), toString(any(key_id)), ifNull(sum(cost_usd), 0)
+FROM entries
+{where([*terms, f"event_id IN {many}"])}
+GROUP BY event_id
+HAVING {_AND.join(grouped)}"""
     return text, parameters
 
 
 def page(question: EventsQuestion, events_max: int) -> Query:
-    """Rows of event id (text), milliseconds, key id (and cost if it sorts); at most events_max + 1."""
+    """Rows of event id (text), milliseconds and key id, sorted; at most events_max + 1."""
     selected, parameters = _selected(question)
-    cost, order = _ORDERS[question.order]
     limit = events_max + 1 if question.limit is None else min(question.limit, events_max + 1)
     text = f"""\
-SELECT
-    toString(event_id),
-    toUnixTimestamp64Milli(max(occurred_at) AS happened_at),
-    any(key_id){cost}
-FROM entries
+SELECT toString(id), toUnixTimestamp64Milli(happened_at), key
+FROM
+(
 {selected}
-ORDER BY {order}
+)
+ORDER BY {_ORDERS[question.order]}
 LIMIT {{row_limit:UInt64}} OFFSET {{row_offset:UInt64}}"""
     return Query(text, parameters | {"row_limit": limit, "row_offset": question.offset})
 
@@ -68,8 +84,7 @@ LIMIT {{row_limit:UInt64}} OFFSET {{row_offset:UInt64}}"""
 def count(question: EventsQuestion) -> Query:
     """One row: how many exchanges there are, without limit and offset."""
     selected, parameters = _selected(question)
-    text = f"SELECT count()\nFROM\n(\nSELECT event_id\nFROM entries\n{selected}\n)"
-    return Query(text, parameters)
+    return Query(f"SELECT count()\nFROM\n(\n{selected}\n)", parameters)
 
 
 _FACTS: Final = (

@@ -6,14 +6,17 @@ from reporting.queries.query import Query
 from reporting.questions import TopKeysQuestion
 
 
-def top_keys(question: TopKeysQuestion, rows_max: int) -> Query:
-    """Rows of key id, cost, unpriced and unknown requests; at most rows_max + 1.
+def top_keys(question: TopKeysQuestion, rows_max: int, *, is_paged: bool) -> Query:
+    """Rows of key id, cost, unpriced and unknown requests, sorted; at most rows_max + 1.
 
-    A key whose every entry is unpriced ranks as nothing spent; ties go by key id.
+    A key whose every entry is unpriced ranks as nothing spent; ties go by key id. Not paged: the
+    keys of the configuration are yet to be merged in, and the page is cut after that.
     """
     terms, parameters = conditions(question.window, question.filters)
     direction = "DESC" if question.is_descending else "ASC"
-    limit = rows_max + 1 if question.limit is None else min(question.limit, rows_max + 1)
+    limit, offset = rows_max + 1, 0
+    if is_paged:
+        limit, offset = min(question.limit or limit, limit), question.offset
     text = f"""\
 SELECT
     key_id,
@@ -25,4 +28,4 @@ FROM entries
 GROUP BY key_id
 ORDER BY spend {direction}, key_id
 LIMIT {{row_limit:UInt64}} OFFSET {{row_offset:UInt64}}"""
-    return Query(text, parameters | {"row_limit": limit, "row_offset": question.offset})
+    return Query(text, parameters | {"row_limit": limit, "row_offset": offset})

@@ -1,13 +1,41 @@
+SELECT toString(id), toUnixTimestamp64Milli(happened_at), key
+FROM
+(
 SELECT
-    toString(event_id),
-    toUnixTimestamp64Milli(max(occurred_at) AS happened_at),
-    any(key_id)
+    event_id AS id,
+    occurred_at AS happened_at,
+    toString(key_id) AS key,
+    ifNull(cost_usd, 0) AS cost
 FROM entries
 WHERE run_id = toUUID('00000000-0000-0000-0000-000000000000')
   AND occurred_at >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
   AND occurred_at < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+  AND requests > 0
+  AND event_id NOT IN (
+SELECT event_id
+FROM entries
+WHERE run_id = toUUID('00000000-0000-0000-0000-000000000000')
+  AND occurred_at >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+  AND occurred_at < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+  AND (kind != 'charge' OR attempt_no > 0)
+)
+UNION ALL
+SELECT event_id, max(occurred_at), toString(any(key_id)), ifNull(sum(cost_usd), 0)
+FROM entries
+WHERE run_id = toUUID('00000000-0000-0000-0000-000000000000')
+  AND occurred_at >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+  AND occurred_at < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+  AND event_id IN (
+SELECT event_id
+FROM entries
+WHERE run_id = toUUID('00000000-0000-0000-0000-000000000000')
+  AND occurred_at >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+  AND occurred_at < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+  AND (kind != 'charge' OR attempt_no > 0)
+)
 GROUP BY event_id
 HAVING sum(requests) > 0
-ORDER BY happened_at DESC, event_id DESC
+)
+ORDER BY happened_at DESC, id DESC
 LIMIT {row_limit:UInt64} OFFSET {row_offset:UInt64}
 -- {"end_ms": 1700003600000, "row_limit": 50, "row_offset": 100, "start_ms": 1700000000000}

@@ -4,16 +4,18 @@ import json
 from decimal import Decimal
 from typing import Any
 
+import asyncpg
 import pytest
 from clickhouse_connect.driver.client import Client
-from litestar.testing import AsyncTestClient
 from support.entries import insert_entries, make_entry, reversal_of
+from support.reporting import Api, Opened
+from support.stores import PostgresDatabase
 
 from contracts.ids import new_id
 from contracts.ledger import RatingStatus
+from runtime.settings import Secret
 
 START = 1_700_000_000
-Api = AsyncTestClient[Any]
 
 
 def at(seconds: float) -> int:
@@ -124,6 +126,81 @@ async def test_invalid_top_keys_question_is_400(
     assert problem["type"] == "/errors/invalid-reporting-request"
     assert problem["title"] == "invalid reporting request"
     assert problem["instance"] == "/api/reporting/top-keys"
+
+
+@pytest.fixture
+async def configured_keys(postgres: PostgresDatabase) -> str:
+    """Three keys made in the window, one before it; used are key-1 and one that is gone."""
+    connection = await asyncpg.connect(postgres.url)
+    for key_id, name, tags, revoked, created_at in (
+        ("key-1", "Alpha", ["a"], False, START - 5),
+        ("unused-1", "Beta", ["a", "b"], False, START),
+        ("unused-2", "alphabet", [], True, START + 59),
+        ("unused-3", "Gamma", [], False, START + 60),
+    ):
+        await connection.execute(
+            "INSERT INTO api_keys (key_id, key_hash, shown_key, name, tags, setting_ids, revoked,"
+            " created_at, updated_at, revision) VALUES ($1, $1, $1, $2, $3, '{}', $4, $5, $5, 1)",
+            key_id,
+            name,
+            tags,
+            revoked,
+            created_at,
+        )
+    await connection.close()
+    return postgres.url
+
+
+async def test_top_keys_with_the_configured_keys(
+    opened: Opened, ledger_client: Client, configured_keys: str
+) -> None:
+    """Keys made in the window are there with nothing spent; name and revoked filter them all."""
+    insert_entries(
+        ledger_client,
+        [
+            make_entry(occurred_at_ms=at(1), key_id="key-1", cost_picousd=5, tags=("a",)),
+            make_entry(occurred_at_ms=at(1), key_id="gone", cost_picousd=3),
+        ],
+    )
+
+    selections: list[tuple[dict[str, Any], list[str]]] = [
+        ({}, ["key-1", "gone", "unused-1", "unused-2"]),
+        ({"order": "asc"}, ["unused-1", "unused-2", "gone", "key-1"]),
+        ({"limit": 2, "offset": 1}, ["gone", "unused-1"]),
+        ({"name": "ALPHA"}, ["key-1", "unused-2"]),
+        ({"revoked": False}, ["key-1", "unused-1"]),
+        ({"revoked": True}, ["unused-2"]),
+        ({"name": "alpha", "revoked": False}, ["key-1"]),
+        ({"tags": ["a"]}, ["key-1", "unused-1"]),
+        ({"keyIds": ["gone", "unused-2", "nul\x00"]}, ["gone", "unused-2"]),
+        ({"keyIds": ["nul\x00"]}, []),
+        ({"name": "%' OR 1=1 --"}, []),
+        ({"name": "nul\x00"}, []),
+    ]
+    async with opened(postgres_url=Secret(configured_keys)) as api:
+        for fields, expected in selections:
+            found = [point["keyId"] for point in await top(api, **fields)]
+            assert (fields, found) == (fields, expected)
+
+
+async def test_configured_key_without_entries_has_spent_nothing(
+    opened: Opened, configured_keys: str
+) -> None:
+    """A key that was never used is not unknown."""
+    async with opened(postgres_url=Secret(configured_keys)) as api:
+        unused = await api.get("/api/reporting/keys/unused-1")
+        unknown = await api.get("/api/reporting/keys/nobody")
+
+    assert (unused.status_code, unused.json()["costInMicroDollars"]) == (200, 0)
+    assert unknown.status_code == 404
+
+
+async def test_postgres_out_of_reach_is_503(opened: Opened) -> None:
+    """An answer without the configured keys would not be the whole."""
+    async with opened(postgres_url=Secret("postgresql://127.0.0.1:1/x")) as api:
+        answer = await api.post("/api/reporting/top-keys", json={"start": 1, "end": 2})
+
+    assert (answer.status_code, answer.json()["title"]) == (503, "top key reporting error")
 
 
 async def test_key_spend_is_the_exact_sum_rounded_once(api: Api, ledger_client: Client) -> None:

@@ -8,8 +8,8 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from litestar.testing import AsyncTestClient
 from support.entries import insert_entries, make_entry, reversal_of
+from support.reporting import Api
 
 from contracts.ledger import RatingStatus
 from reporting.answers.timeseries import fill
@@ -47,7 +47,7 @@ def _entries() -> list[Any]:
     return entries
 
 
-async def _totals(api: AsyncTestClient[Any], **fields: Any) -> dict[str, Any]:
+async def _totals(api: Api, **fields: Any) -> dict[str, Any]:
     question = {"start": START, "end": START + SPAN} | fields
     answer = await api.post("/api/reporting/events", json=question)
     assert answer.status_code == 200, answer.text
@@ -70,7 +70,7 @@ def filled_ledger(ledger_client: Client) -> None:
 )
 @given(increment=st.integers(1, 2 * SPAN), groups=st.sets(st.sampled_from(list(Dimension))))
 async def test_sum_of_buckets_is_the_total(
-    api: AsyncTestClient[Any], filled_ledger: None, increment: int, groups: set[Dimension]
+    api: Api, filled_ledger: None, increment: int, groups: set[Dimension]
 ) -> None:
     """For any increment and any grouping; durations here are whole milliseconds, so they too."""
     total = await _totals(api, increment=10 * SPAN)

@@ -1,27 +1,16 @@
 """Strings that mean to be SQL are strings; questions beyond the limits get a clear no."""
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-import msgspec
-import pytest
 from clickhouse_connect.driver.client import Client
-from litestar.testing import AsyncTestClient
 from support.entries import insert_entries, make_entry
+from support.reporting import Api, Opened
 
-from reporting.adapters.clickhouse_ledger import ClickHouseLedger
-from reporting.adapters.nats_progress import NatsProgress
-from reporting.app import build_app
-from reporting.settings import ReportingSettings
-from runtime import logs
 from runtime.settings import Duration
 
 START = 1_700_000_000
 WINDOW = {"start": START, "end": START + 60}
-Api = AsyncTestClient[Any]
-Opened = Callable[..., AbstractAsyncContextManager[Api]]
 
 HOSTILE = [
     "' OR 1=1 --",
@@ -38,22 +27,6 @@ HOSTILE = [
     "[]",
     "x" * 1000,
 ]
-
-
-@pytest.fixture
-def opened(settings: ReportingSettings) -> Opened:
-    """The app with other limits."""
-
-    @asynccontextmanager
-    async def open_with(**limits: Any) -> AsyncIterator[Api]:
-        chosen = msgspec.structs.replace(settings, **limits)
-        ledger, progress = ClickHouseLedger(chosen), NatsProgress(chosen)
-        async with AsyncTestClient(build_app(ledger, progress, chosen, logs.silent())) as client:
-            yield client
-        await progress.close()
-        ledger.close()
-
-    return open_with
 
 
 async def _requests(api: Api, **filters: Any) -> int:

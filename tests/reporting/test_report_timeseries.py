@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
-from litestar.testing import AsyncTestClient
 from support.entries import insert_entries, make_entry, replacement_of, reversal_of
+from support.reporting import Api
 
 from contracts.ids import new_id
 from contracts.ledger import RatingStatus
 
 START = 1_700_000_000
-Api = AsyncTestClient[Any]
 
 
 def at(seconds: float) -> int:

@@ -35,10 +35,14 @@ QUERIES: dict[str, Query] = {
     "percentiles": percentiles(WINDOW, SOMEBODY, is_exact=True),
     "percentiles_digest": percentiles(WINDOW, ANYBODY, is_exact=False),
     "top_keys": top_keys(
-        TopKeysQuestion(WINDOW, SOMEBODY, is_descending=True, limit=5, offset=10), 1000
+        TopKeysQuestion(WINDOW, SOMEBODY, "", None, is_descending=True, limit=5, offset=10),
+        1000,
+        is_paged=True,
     ),
     "top_keys_all": top_keys(
-        TopKeysQuestion(WINDOW, ANYBODY, is_descending=False, limit=None, offset=0), 1000
+        TopKeysQuestion(WINDOW, ANYBODY, "", None, is_descending=False, limit=5, offset=10),
+        1000,
+        is_paged=False,
     ),
     "events_page": events.page(EventsQuestion(WINDOW, ANYBODY, limit=50, offset=100), 1000),
     "events_page_filtered": events.page(

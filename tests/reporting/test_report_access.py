@@ -4,16 +4,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from litestar.testing import AsyncTestClient
+from support.reporting import Api, opened_app
 
-from reporting.adapters.clickhouse_ledger import ClickHouseLedger
-from reporting.adapters.nats_progress import NatsProgress
-from reporting.app import build_app
 from reporting.settings import ReportingSettings, is_loopback, load_settings
-from runtime import logs
 from runtime.settings import BadSettings, Secret
 
-Api = AsyncTestClient[Any]
 NOWHERE = ReportingSettings(
     clickhouse_url="http://127.0.0.1:1",
     nats_url="nats://127.0.0.1:1",
@@ -36,8 +31,7 @@ QUESTIONS = [
 @pytest.fixture
 async def locked_api() -> Any:
     """The app with a pass."""
-    app = build_app(ClickHouseLedger(NOWHERE), NatsProgress(NOWHERE), NOWHERE, logs.silent())
-    async with AsyncTestClient(app) as client:
+    async with opened_app(NOWHERE) as client:
         yield client
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
-from litestar.testing import AsyncTestClient
 from support.entries import insert_body, insert_entries, make_entry, replacement_of, reversal_of
+from support.reporting import Api
 
 from contracts.ids import new_id, to_text
 from contracts.ledger import Entry, RatingStatus
@@ -17,7 +17,6 @@ from contracts.meters import Evidence
 
 # Bodies expire, so these events are of the last hour.
 START = int(time.time()) // 60 * 60 - 3600
-Api = AsyncTestClient[Any]
 
 
 def at(seconds: float) -> int:
