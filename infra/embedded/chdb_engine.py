@@ -4,10 +4,11 @@ A session's settings die with it, so nothing a request sets, and no failure in t
 reach another request. Opening a session costs a third of a millisecond.
 """
 
+import fcntl
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
@@ -16,6 +17,8 @@ import msgspec
 
 from infra.embedded.chdb_statement import InsertHead, quoted, quoted_name
 
+# After a power cut a table that does not sync (bodies) has broken parts; with the default limits one
+# such table keeps the whole engine from opening. What is broken is set aside, the rest opens.
 _CONFIG: Final = """\
 <clickhouse>
     <max_server_memory_usage>{memory_bytes_max}</max_server_memory_usage>
@@ -24,14 +27,20 @@ _CONFIG: Final = """\
     <index_mark_cache_size>{cache_bytes}</index_mark_cache_size>
     <mmap_cache_size>64</mmap_cache_size>
     <background_pool_size>2</background_pool_size>
+    <merge_tree>
+        <max_suspicious_broken_parts>1000000</max_suspicious_broken_parts>
+        <max_suspicious_broken_parts_bytes>1099511627776</max_suspicious_broken_parts_bytes>
+    </merge_tree>
 </clickhouse>
 """
 
-# async_insert is on by default in this engine and doubles the time of our batches; the second
-# line matters to summing views only, but a view may be an operator's.
+# What a request that says nothing gets. async_insert is on by default in this engine and doubles
+# the time of our batches; the second line matters to summing views only, but a view may be an
+# operator's; the third ends what a client who left has forgotten.
 _BASELINE: Final = {
     "async_insert": "0",
     "deduplicate_blocks_in_dependent_materialized_views": "1",
+    "max_execution_time": "300",
 }
 
 STREAMED_FORMATS: Final = frozenset(
@@ -74,7 +83,11 @@ class EngineError(Exception):
         return cls(int(found.group(1)) if found else 1001, text.strip())
 
 
-class EngineBusy(RuntimeError):
+class EngineClosed(RuntimeError):
+    """The directory does not open; the engine has said why on standard error."""
+
+
+class EngineBusy(EngineClosed):
     """Another process owns the directory."""
 
 
@@ -101,7 +114,7 @@ class Session:
 
     def stream(
         self, statement: str, format_: str, parameters: Mapping[str, str]
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """The result block by block. Raises EngineError, at once or at any block."""
         try:
             result = self._connection.send_query(statement, format_, params=dict(parameters))
@@ -153,34 +166,44 @@ class Session:
 
 
 class Engine:
-    """The engine of this process. The working directory must be its directory (see `open_`)."""
+    """The engine of this process; see `open_`."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, baseline: Mapping[str, str], lock: IO[bytes]) -> None:
         from chdb import _chdb
 
         # The wrapper classes of chDB add nothing here but a progress bar.
         self._connect: Any = _chdb.connect  # type: ignore[attr-defined]
         self._address = address
+        self._baseline = dict(baseline)
+        self._lock = lock
         try:
             # Held for the life of the process: the engine closes with its last handle.
             self._first = self._connect(address)
         except RuntimeError as error:
-            raise EngineBusy(str(error)) from None
+            raise EngineClosed(str(error)) from None
         self._slots = threading.BoundedSemaphore(SESSIONS_MAX)
         self.version = self._text("SELECT version()")
         self.timezone = self._text("SELECT timezone()")
 
     @classmethod
     def open_(cls, directory: Path, memory_bytes_max: int) -> "Engine":
-        """Raises EngineBusy when another process has the directory open.
+        """Raises EngineBusy when another process has the directory open, else EngineClosed.
 
         chDB takes its options in a connection string without escapes, so the working directory
         must already be `directory` and every name is relative to it.
         """
+        # The engine has a lock too, but fails in the same words whatever keeps it from opening.
+        lock = (directory / "owner.lock").open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise EngineBusy(f"another process owns {directory}") from None
         (directory / "config.xml").write_text(
             _CONFIG.format(memory_bytes_max=memory_bytes_max, cache_bytes=memory_bytes_max // 16)
         )
-        return cls("store?config-file=config.xml")
+        baseline = {**_BASELINE, "max_memory_usage": str(memory_bytes_max // 2)}
+        return cls("store?config-file=config.xml", baseline, lock)
 
     def _text(self, statement: str) -> str:
         result: str = self._first.query(statement, "TabSeparatedRaw").bytes().decode().strip()
@@ -204,7 +227,7 @@ class Engine:
         try:
             connection = self._connect(self._address)
             session = Session(connection)
-            wanted = {**_BASELINE, **settings}
+            wanted = {**self._baseline, **settings}
             assignments = ", ".join(f"{name} = {quoted(value)}" for name, value in wanted.items())
             session.run(f"SET {assignments}", "TabSeparated", {})
             if database:
@@ -219,4 +242,5 @@ class Engine:
         """Waits for the running requests, then closes. False when some were still running."""
         is_quiet = all(self._slots.acquire(timeout=timeout_s) for _ in range(SESSIONS_MAX))
         self._first.close()
+        self._lock.close()
         return is_quiet

@@ -4,6 +4,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl
@@ -313,7 +314,9 @@ class Connection:
         format_ = named or request.parameters.get("default_format") or "TabSeparated"
         if format_ in STREAMED_FORMATS and first_word(statement.encode()) in ("SELECT", "WITH"):
             headers = self._headers(query_id, format_)
-            self._stream(request, headers, session.stream(statement, format_, values))
+            # A client may leave in the middle: the stream must end before its session does.
+            with closing(session.stream(statement, format_, values)) as blocks:
+                self._stream(request, headers, blocks)
             return
         result = session.run(statement, format_, values)
         if result.size() > RESULT_BYTES_MAX:

@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from infra.embedded.chdb_engine import Engine, EngineBusy
+from infra.embedded.chdb_engine import Engine, EngineBusy, EngineClosed
 from infra.embedded.chdb_http import Connection, Limits
 from infra.embedded.plan import LOOPBACK
 
@@ -63,12 +63,15 @@ class _Server:
     def stop(self) -> None:
         """No further connections; safe to call from a signal handler."""
         self.stopping.set()
-        # Closing alone would not wake a thread that waits in accept.
-        self._listener.shutdown(socket.SHUT_RDWR)
+        try:
+            # Closing alone would not wake a thread that waits in accept (on Linux).
+            self._listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            self._listener.close()  # elsewhere it would, and shutting down is refused
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns 0 after SIGTERM or SIGINT, 3 when another process owns the directory."""
+    """Returns 0 after SIGTERM or SIGINT, 3 when another owns the directory, else 4."""
     arguments = _arguments(argv)
     directory = arguments.path.resolve()
     directory.mkdir(parents=True, exist_ok=True)
@@ -78,8 +81,11 @@ def main(argv: list[str] | None = None) -> int:
         try:
             engine = Engine.open_(directory, arguments.memory_bytes_max)
         except EngineBusy as error:
-            print(f"cannot open {directory}: another process owns it ({error})", file=sys.stderr)
+            print(error, file=sys.stderr)
             return 3
+        except EngineClosed as error:
+            print(f"cannot open {directory}: {error}", file=sys.stderr)
+            return 4
         spool.mkdir(exist_ok=True)
         limits = Limits(
             request_bytes_max=arguments.request_bytes_max,

@@ -79,7 +79,7 @@ async def run_up(options: UpOptions, observer: Observer) -> int:
     """
     began = time.monotonic()
     data_dir = Path(options.data_dir)
-    data_dir.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - once, before anything runs
+    data_dir.mkdir(parents=True, exist_ok=True)
     with only_one(data_dir):
         observer.preparing("servers")
         end_leftovers(data_dir)
@@ -231,6 +231,7 @@ class _Up:
             probe=probe,
             ready_timeout_s=SERVICE_READY_TIMEOUT_S,
             stop_timeout_s=self._settings.drain_s + SERVICE_STOP_MARGIN_S,
+            stop_after=stop_after,
             port=port,
             version=self._version,
         )
@@ -243,7 +244,9 @@ class _Up:
         )
 
     def _metering(self) -> Child:
-        return self._service("metering", None, supervisor_ready(self._data_dir, "metering"))
+        # What the gateway ships while it stops is still booked; less is left for the next start.
+        ready = supervisor_ready(self._data_dir, "metering")
+        return self._service("metering", None, ready, stop_after=("gateway",))
 
     def _reporting(self) -> Child:
         port = self._options.reporting_port

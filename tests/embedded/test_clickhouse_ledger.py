@@ -1,6 +1,7 @@
 """What the books need of the owner process: tokens, deadlines, kills, many clients at once."""
 
 import datetime as dt
+import socket
 import subprocess
 import sys
 import threading
@@ -8,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from clickhouse_connect.driver.client import Client
@@ -213,6 +215,32 @@ def test_writers_and_readers_do_not_wait_for_each_other_for_ever(
     client.close()
 
 
+def test_clients_who_leave_in_the_middle_cost_nothing(clickhouse: ClickHouseDatabase) -> None:
+    """More of them than there are sessions, while as many others ask at once."""
+    parts = urlsplit(clickhouse.url)
+    question = b"SELECT number FROM numbers(1000000000) FORMAT Native"
+    for _ in range(20):
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=10) as sock:
+            sock.sendall(
+                b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%b"
+                % (len(question), question)
+            )
+            assert sock.recv(12) == b"HTTP/1.1 200"
+    answers: list[object] = []
+
+    def ask() -> None:
+        client = clickhouse.client()
+        answers.append(client.command("SELECT 1"))
+        client.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [1] * 20
+
+
 def test_a_second_owner_is_told_so(clickhouse_server: RunningServer) -> None:
     """Exit code 3 and the directory's name; the first owner goes on."""
     second = subprocess.run(
@@ -226,11 +254,27 @@ def test_a_second_owner_is_told_so(clickhouse_server: RunningServer) -> None:
         check=False,
     )  # fmt: skip
     assert second.returncode == 3
-    assert "another process owns it" in second.stderr
-    assert str(clickhouse_server.plan.cwd) in second.stderr
+    assert f"another process owns {clickhouse_server.plan.cwd}" in second.stderr
     client = migrated(clickhouse_server.url, "tollway").client()
     assert client.command("SELECT 1") == 1
     client.close()
+
+
+def test_a_directory_that_does_not_open_is_named(tmp_path: Path) -> None:
+    """Exit code 4, which is not the second owner's 3."""
+    (tmp_path / "store").write_text("no directory")
+    owner = subprocess.run(
+        [
+            sys.executable, "-m", "infra.embedded.clickhouse_server",
+            "--path", str(tmp_path), "--port", str(free_port()),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert owner.returncode == 4
+    assert f"cannot open {tmp_path}" in owner.stderr
 
 
 def test_asked_to_stop_it_finishes_what_runs(clickhouse_server: RunningServer) -> None:
@@ -272,6 +316,10 @@ def test_the_engine_keeps_to_the_limits_it_was_given(clickhouse_server: RunningS
         "SELECT value FROM system.server_settings WHERE name = 'max_server_memory_usage'"
     )
     assert limit == 4 << 30
+    broken = client.command(
+        "SELECT value FROM system.merge_tree_settings WHERE name = 'max_suspicious_broken_parts'"
+    )
+    assert broken == 1_000_000
     engine = client.command("SELECT engine FROM system.databases WHERE name = 'tollway'")
     assert engine == "Atomic"
     client.close()
