@@ -44,7 +44,7 @@ check: install ## format, lint, types, import rules
 
 .PHONY: test
 test: install check ## everything CI runs; needs no network, no Docker, no key
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 .PHONY: lock
 lock: ## write requirements.lock anew from pyproject.toml

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.recording.settings import JournalSettings
 from gateway.settings import GatewaySettings, load_settings
-from gateway.worker import WorkerState, state_path
+from gateway.worker import WorkerState, load_journal_settings, state_path
 from runtime.children import Child, Probe, StartFailed, Supervisor, run_until_signal
 from runtime.logs import Log, LogSettings, take_over_stdlib, to_stream
 from runtime.ports import PortInUse, require_free
@@ -94,8 +93,8 @@ def supervisor(settings: GatewaySettings, log: Log) -> Supervisor:
     )
 
 
-def _check_config(settings: GatewaySettings) -> None:
-    for struct in (settings, load(JournalSettings)):
+def _check_config(*structs: msgspec.Struct) -> None:
+    for struct in structs:
         for field in msgspec.structs.fields(struct):
             sys.stdout.write(f"{field.name.upper()}={show(getattr(struct, field.name))}\n")
 
@@ -114,9 +113,9 @@ def main() -> int:
     take_over_stdlib(log)
     try:
         settings = load_settings()
-        load(JournalSettings)
+        journal_settings = load_journal_settings(settings)
         if arguments.check_config:
-            _check_config(settings)
+            _check_config(settings, journal_settings)
             return 0
         return asyncio.run(run_until_signal(supervisor(settings, log)))
     except BadSettings as error:

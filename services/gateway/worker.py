@@ -17,10 +17,12 @@ from gateway.settings import GatewaySettings, load_settings
 from runtime.logs import LogSettings, take_over_stdlib, to_stream
 from runtime.processes import birth_mark
 from runtime.serving import serve
-from runtime.settings import load
+from runtime.settings import BadSettings, load
 from runtime.state import write_atomically
 
 STATE_INTERVAL_S = 1.0
+EVENT_OVERHEAD_BYTES_MAX = 1024 * 1024
+"""All of an event but its bodies: names, metadata, cost map, a usage document."""
 
 
 class WorkerState(msgspec.Struct, frozen=True):
@@ -69,10 +71,24 @@ def _stop_event() -> asyncio.Event:
     return stop
 
 
+def load_journal_settings(settings: GatewaySettings) -> JournalSettings:
+    """The journal's settings. Raises BadSettings, also when an event might not fit a record."""
+    journal = load(JournalSettings)
+    needed = 2 * settings.event_body_bytes_max + EVENT_OVERHEAD_BYTES_MAX
+    if needed > journal.journal_record_bytes_max:
+        raise BadSettings(
+            [
+                f"EVENT_BODY_BYTES_MAX={settings.event_body_bytes_max} needs"
+                f" JOURNAL_RECORD_BYTES_MAX of at least {needed}"
+            ]
+        )
+    return journal
+
+
 async def run_data(settings: GatewaySettings, listener: socket.socket, index: int) -> None:
     """Serve until told to stop; then drain: readiness off, exchanges finished, journal shipped."""
     stop = _stop_event()
-    async with data_worker(settings, load(JournalSettings)) as worker:
+    async with data_worker(settings, load_journal_settings(settings)) as worker:
         # Start-up objects live for ever: the collector need not walk them again and again.
         gc.collect()
         gc.freeze()

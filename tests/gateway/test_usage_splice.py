@@ -74,6 +74,7 @@ def test_span_of_a_broken_object_is_an_error(text):
         (b'{"model":"\xff"}', "invalid_json"),
         (b"{}", "missing_required_parameter"),
         (b'{"model":7}', "missing_required_parameter"),
+        (b'{"model":"' + b"m" * 513 + b'"}', "invalid_model"),
     ],
 )
 def test_unreadable_bodies_are_refused_with_400(body, code):
@@ -93,3 +94,12 @@ def test_bodies_that_a_strict_reader_would_reject_are_read(member):
     call = parse(f'{{"model":"gpt-4o",{member},"stream":true,"user":5}}'.encode())
 
     assert (call.model, call.is_streaming, call.user_id) == ("gpt-4o", True, None)
+
+
+def test_a_very_long_user_is_recorded_by_its_hash():
+    """What a client writes there must not fill the journal."""
+    call = parse(b'{"model":"m","user":"' + b"u" * 10_000 + b'"}')
+
+    assert call.user_id is not None
+    assert call.user_id.startswith("sha256:")
+    assert len(call.user_id) == 71

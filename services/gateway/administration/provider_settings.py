@@ -11,6 +11,9 @@ from gateway.administration.invalid import Invalid
 from gateway.routing.targets import BadBaseUrl, parse_base
 from gateway.values import Provider
 
+COST_MAP_BYTES_MAX = 65_536
+"""It travels in every event that it prices."""
+
 
 class NewProviderSetting(msgspec.Struct, rename="camel"):
     """What a client sends to create one. `cost_map` keeps its own JSON text."""
@@ -53,6 +56,8 @@ def checked_cost_map(raw: msgspec.Raw | None) -> str | None:
     """A cost map's JSON text. Raises Invalid when a price is no non-negative JSON number."""
     if raw is None or bytes(raw) == b"null":
         return None
+    if len(bytes(raw)) > COST_MAP_BYTES_MAX:
+        raise Invalid(f"costMap is over the limit of {COST_MAP_BYTES_MAX} bytes")
     try:
         read = msgspec.json.decode(bytes(raw), type=CostMap)
     except msgspec.DecodeError as error:

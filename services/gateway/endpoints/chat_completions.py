@@ -1,5 +1,6 @@
 """OpenAI's chat completions: what the gateway reads of the body, and the one member it adds."""
 
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
@@ -7,6 +8,8 @@ import msgspec
 from gateway.endpoints.json_text import insert_first, member_span, replace_span
 from gateway.values import Call, Refusal
 
+MODEL_CHARS_MAX: Final = 512
+USER_CHARS_MAX: Final = 512
 _ASK: Final = b'{"include_usage":true}'
 
 
@@ -47,13 +50,30 @@ def parse(body: bytes) -> Call:
             "you must provide a model parameter",
             param="model",
         )
+    if len(read.model) > MODEL_CHARS_MAX:
+        raise Refusal(
+            400,
+            "invalid_request_error",
+            "invalid_model",
+            f"model is longer than {MODEL_CHARS_MAX} characters",
+            param="model",
+        )
     options = read.stream_options
     return Call(
         model=read.model,
         is_streaming=read.stream is True,
-        user_id=read.user if isinstance(read.user, str) else None,
+        user_id=_user_id(read.user),
         asks_usage=isinstance(options, dict) and options.get("include_usage") is True,
     )
+
+
+def _user_id(user: Any) -> str | None:
+    """The end user as recorded: a text of any length goes to the provider, not into the books."""
+    if not isinstance(user, str):
+        return None
+    if len(user) <= USER_CHARS_MAX:
+        return user
+    return "sha256:" + sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def ask_usage(body: bytes) -> bytes:
