@@ -214,7 +214,11 @@ class _Up:
         )
 
     def _service(
-        self, name: str, port: int | None, *probes: Callable[[], Awaitable[str | None]]
+        self,
+        name: str,
+        port: int | None,
+        *probes: Callable[[], Awaitable[str | None]],
+        stop_after: tuple[str, ...] = (),
     ) -> Child:
         async def probe() -> str | None:
             for ask in probes:

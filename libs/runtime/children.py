@@ -121,10 +121,19 @@ class Supervisor:
         """Stop every child in reverse order. Safe to call at any time, more than once."""
         self._stopping = True
         for stage in reversed(self._stages):
+            children = [part for part in stage if isinstance(part, Child)]
+            stopped = {child.name: asyncio.Event() for child in children}
             async with asyncio.TaskGroup() as group:
-                for part in reversed(stage):
-                    if isinstance(part, Child):
-                        group.create_task(self._stop_one(self._kept[part.name]))
+                for child in children:
+                    group.create_task(self._stop_in_turn(child, stopped), name=f"stop.{child.name}")
+
+    async def _stop_in_turn(self, child: Child, stopped: dict[str, asyncio.Event]) -> None:
+        try:
+            for name in child.stop_after:
+                await stopped[name].wait()
+            await self._stop_one(self._kept[child.name])
+        finally:
+            stopped[child.name].set()
 
     def kill(self) -> None:
         """SIGKILL to every child at once; `stop` must still be awaited."""

@@ -16,7 +16,8 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
     """A program to keep running.
 
     `env` is the whole environment, None to inherit ours. `parent_death_signal` is what the kernel
-    sends it when the supervisor dies without a word.
+    sends it when the supervisor dies without a word. `stop_after` names members of the same tuple
+    that must have stopped before this one is asked to.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
     ready_timeout_s: float = 30.0
     stop_signal: int = signal.SIGTERM
     stop_timeout_s: float = 10.0
+    stop_after: tuple[str, ...] = ()
     parent_death_signal: int = signal.SIGKILL
     port: int | None = None
     version: str | None = None

@@ -175,14 +175,20 @@ class RotatedFile:
         self._bytes = self._file.tell()
 
     def write(self, content: bytes) -> None:
-        """Append; rotate first when it would grow past the limit. A full disk loses the text."""
-        if self._bytes and self._bytes + len(content) > self._settings.log_file_bytes_max:
-            self._rotate()
-        try:
-            self._bytes += self._file.write(content) or 0
-        except OSError:
-            # A log must not take down what it describes.
-            pass
+        """Append, rotating between lines where possible. A full disk loses the text."""
+        bytes_max = max(1, self._settings.log_file_bytes_max)
+        while content:
+            room = bytes_max - self._bytes
+            fits = len(content) if len(content) <= room else content.rfind(b"\n", 0, room) + 1
+            if fits == 0 and self._bytes:
+                self._rotate()
+                continue
+            part, content = content[: fits or room], content[fits or room :]
+            try:
+                self._bytes += self._file.write(part) or 0
+            except OSError:
+                # A log must not take down what it describes.
+                return
 
     def _rotate(self) -> None:
         self._file.close()

@@ -104,11 +104,26 @@ def read_states(data_dir: Path) -> list[SupervisorState]:
 
 
 def rows(states: list[SupervisorState], *, now: float | None = None) -> list[ProcessRow]:
-    """The processes of running supervisors; one whose process is not there is `gone`."""
+    """The processes of running supervisors; one whose process is not there is `gone`.
+
+    In the order of starting; the children of a child that supervises follow it.
+    """
     now = time.time() if now is None else now
-    return [
-        _row(process, now) for state in states if state.is_running for process in state.processes
-    ]
+    running = {state.supervisor: state for state in states if state.is_running}
+    nested = {process.name for state in running.values() for process in state.processes}
+    found: list[ProcessRow] = []
+
+    def add(state: SupervisorState) -> None:
+        for process in state.processes:
+            found.append(_row(process, now))
+            own = running.get(process.name)
+            if own is not None and own.pid == process.pid and own is not state:
+                add(own)
+
+    for name, state in running.items():
+        if name not in nested:
+            add(state)
+    return found
 
 
 def _row(process: ProcessState, now: float) -> ProcessRow:

@@ -78,6 +78,34 @@ async def test_children_start_in_order_and_stop_in_reverse(tmp_path):
     assert lines[8:] == ["stop a"]
 
 
+async def test_a_child_stops_after_those_it_names_even_if_they_started_together(tmp_path):
+    """Metering outlives the gateway's drain although both start at once."""
+    order = tmp_path / "order"
+    code = """
+        import signal, sys, time
+        def stop(*_):
+            time.sleep({pause})
+            open({path!r}, 'a').write('{name} ')
+            sys.exit(0)
+        signal.signal(signal.SIGTERM, stop)
+        open({path!r} + '.{name}', 'w').close()
+        while True: signal.pause()
+    """
+
+    def named(name: str, pause: float, **fields: object) -> Child:
+        async def probe() -> str | None:
+            return None if (tmp_path / f"order.{name}").exists() else "not yet"
+
+        text = code.format(path=str(order), name=name, pause=pause)
+        return child(name, text, probe=probe, **fields)
+
+    kept = supervisor(tmp_path, (named("quick", 0, stop_after=("slow",)), named("slow", 0.2)))
+    await kept.start()
+    await kept.stop()
+
+    assert order.read_text().split() == ["slow", "quick"]
+
+
 async def test_a_killed_child_is_restarted_counted_and_logged(tmp_path):
     """kill -9 brings a new process with the count one higher, in the state file too."""
     lines: list[str] = []
@@ -272,6 +300,23 @@ async def test_a_recycled_pid_is_neither_shown_nor_signalled(tmp_path):
         assert is_same(stranger.pid, stranger.birth)
     finally:
         await kept.stop()
+
+
+async def test_children_of_a_child_that_supervises_are_shown_after_it(tmp_path):
+    """One list for people: servers, a service, its workers, the next service."""
+    outer = supervisor(tmp_path, child("a", FOREVER), child("inner", FOREVER), child("z", FOREVER))
+    await outer.start()
+    try:
+        (written,) = read_states(tmp_path)
+        inner = next(process for process in written.processes if process.name == "inner")
+        worker = msgspec.structs.replace(inner, name="worker", kind="worker")
+        nested = msgspec.structs.replace(
+            written, supervisor="inner", pid=inner.pid, birth=inner.birth, processes=(worker,)
+        )
+
+        assert [row.name for row in rows([nested, written])] == ["a", "inner", "worker", "z"]
+    finally:
+        await outer.stop()
 
 
 async def test_a_torn_state_file_is_read_as_none(tmp_path):

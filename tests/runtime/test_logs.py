@@ -3,8 +3,9 @@
 import logging
 
 import msgspec
+import pytest
 
-from runtime.logs import Log, tail, take_over_stdlib
+from runtime.logs import Log, LogFileSettings, RotatedFile, tail, take_over_stdlib
 from runtime.settings import Secret
 
 
@@ -74,3 +75,27 @@ def test_the_tail_of_a_file_is_its_last_lines(tmp_path):
 
     assert tail(path, 2) == ["98", "99"]
     assert tail(tmp_path / "none", 2) == []
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_rotated_file_keeps_whole_lines_within_its_limits(tmp_path, at_once):
+    """However the text arrives, no file is too long and the newest lines are all there."""
+    lines = [f"line {number:04d}\n".encode() for number in range(100)]
+    file = RotatedFile(tmp_path / "x.log", LogFileSettings(log_file_bytes_max=95, log_files_max=3))
+    for part in [b"".join(lines)] if at_once else lines:
+        file.write(part)
+    file.close()
+
+    kept = [(tmp_path / name).read_bytes() for name in ("x.log.2", "x.log.1", "x.log")]
+    assert all(len(content) <= 95 for content in kept)
+    assert b"".join(kept) == b"".join(lines[-len(b"".join(kept)) // 10 :])
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_line_longer_than_a_file_is_cut_not_lost(tmp_path):
+    """There is always progress."""
+    file = RotatedFile(tmp_path / "x.log", LogFileSettings(log_file_bytes_max=10, log_files_max=9))
+    file.write(b"x" * 25)
+    file.close()
+
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) == 25
