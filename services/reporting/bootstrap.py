@@ -25,7 +25,8 @@ async def run(settings: ReportingSettings, log: Log) -> None:
         loop.add_signal_handler(signum, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         listener = bind(settings.reporting_host, settings.reporting_port)
-        stack.callback(listener.close)
+        # The server takes the descriptor and closes it: closing it again could hit another one.
+        stack.callback(listener.detach)
         ledger = ClickHouseLedger(settings)
         stack.callback(ledger.close)
         directory = PostgresKeys(settings) if settings.postgres_url else None

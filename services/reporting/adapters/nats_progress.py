@@ -71,12 +71,17 @@ def _tls(authority: str) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=authority)
 
 
-class MemberReport(msgspec.Struct, frozen=True):
-    """What a member says of a partition it meters; only the fields that are read here."""
+class PartitionReport(msgspec.Struct, frozen=True):
+    """What a member says of one partition; only the fields that are read here."""
 
-    member: str
     metered_up_to_ms: int | None = None
     lag_ms: int | None = None
+
+
+class MemberReport(msgspec.Struct, frozen=True):
+    """A member's entry in its bucket; the key names the member. Partitions are decimal text."""
+
+    partitions: dict[str, PartitionReport] = {}
 
 
 async def _read(stream: JetStreamContext) -> list[PartitionProgress]:
@@ -84,13 +89,13 @@ async def _read(stream: JetStreamContext) -> list[PartitionProgress]:
     found = []
     for text in (await _values(stream, subjects.CHECKPOINTS_BUCKET, prefix="p.")).values():
         booked = checkpoint.decode(text)
-        report = reports.get(booked.partition)
+        member, report = reports.get(booked.partition, (None, PartitionReport()))
         found.append(
             PartitionProgress(
                 partition=booked.partition,
-                member=None if report is None else report.member,
-                metered_up_to_ms=None if report is None else report.metered_up_to_ms,
-                lag_ms=None if report is None else report.lag_ms,
+                member=member,
+                metered_up_to_ms=report.metered_up_to_ms,
+                lag_ms=report.lag_ms,
                 backlog_messages=await _backlog(stream, booked),
                 committed_seq=booked.committed_seq,
                 batch_is_pending=booked.pending is not None,
@@ -99,9 +104,23 @@ async def _read(stream: JetStreamContext) -> list[PartitionProgress]:
     return sorted(found, key=lambda progress: progress.partition)
 
 
-async def _member_reports(stream: JetStreamContext) -> dict[int, MemberReport]:
-    """By partition."""
-    return {}
+async def _member_reports(stream: JetStreamContext) -> dict[int, tuple[str, PartitionReport]]:
+    """Who meters which partition, and what it says of it: the farthest when two say something.
+
+    An entry that cannot be read is nobody's word: the bucket is an optimisation, and so is this.
+    """
+    found: dict[int, tuple[str, PartitionReport]] = {}
+    for member, content in (await _values(stream, subjects.MEMBERS_BUCKET)).items():
+        try:
+            partitions = msgspec.json.decode(content, type=MemberReport).partitions
+            reports = {int(number): report for number, report in partitions.items()}
+        except (msgspec.DecodeError, ValueError):
+            continue
+        for number, report in reports.items():
+            _, known = found.get(number, ("", None))
+            if known is None or (report.metered_up_to_ms or 0) > (known.metered_up_to_ms or 0):
+                found[number] = (member, report)
+    return found
 
 
 async def _values(stream: JetStreamContext, bucket: str, prefix: str = "") -> dict[str, bytes]:
