@@ -37,8 +37,10 @@ class FastUpstream:
         self._is_closed = False
 
     async def send(self, request: UpstreamRequest) -> FastResponse:
-        pool = self._pools.get(request.origin) or self._open_pool(request.origin)
+        pool = self._pools.get(request.origin) or self._make_pool(request.origin)
         head = encode_head(request, pool.host_line)
+        # Only now: a request that is refused leaves nothing behind.
+        self._pools[request.origin] = pool
         connection = pool.take() or await pool.open()
         while True:
             is_reused = connection.answers > 0
@@ -52,7 +54,8 @@ class FastUpstream:
                 ):
                     raise
             # One stale connection is seldom alone: ask for a new one, so that this ends.
-            pool = self._pools.get(request.origin) or self._open_pool(request.origin)
+            pool = self._pools.get(request.origin) or self._make_pool(request.origin)
+            self._pools[request.origin] = pool
             connection = await pool.open_fresh()
 
     async def close(self) -> None:
@@ -92,10 +95,10 @@ class FastUpstream:
             raise response.error
         return response
 
-    def _open_pool(self, origin: Origin) -> OriginPool:
+    def _make_pool(self, origin: Origin) -> OriginPool:
         if self._is_closed:
             raise ConnectFailed("the engine was closed")
-        pool = OriginPool(
+        return OriginPool(
             origin,
             b" HTTP/1.1\r\nHost: %b\r\n" % authority(origin),
             self._settings,
@@ -104,8 +107,6 @@ class FastUpstream:
             self._connect,
             self._drop_pool,
         )
-        self._pools[origin] = pool
-        return pool
 
     def _drop_pool(self, pool: OriginPool) -> None:
         if self._pools.get(pool.origin) is pool:

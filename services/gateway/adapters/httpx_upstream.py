@@ -97,8 +97,6 @@ class HttpxUpstream:
                 "write": settings.write_timeout_s,
                 "read": request.read_timeout_s,
             },
-            # Goes out as it is, where a URL would be put into a normal form.
-            "target": request.target,
         }
         host = origin.host
         # Behind a proxy, names are the proxy's to resolve.
@@ -111,13 +109,15 @@ class HttpxUpstream:
             extensions["sni_hostname"] = host
             host = addresses[0]
         body = request.body
-        return httpx.Request(
+        translated = httpx.Request(
             request.method.decode("ascii"),
             httpx.URL(scheme=origin.scheme, host=host, port=origin.port, path="/"),
             headers=[(b"Host", authority(origin)), *request.headers, *framing(request)],
             stream=httpx.ByteStream(body) if isinstance(body, bytes) else _Pieces(body),
             extensions=extensions,
         )
+        translated.url = _RawUrl(translated.url, request.target)
+        return translated
 
     async def _transport(self, origin: Origin) -> httpx.AsyncHTTPTransport:
         if self._is_closed:
@@ -213,6 +213,22 @@ class HttpxResponse:
         self._is_closed = True
         self._engine.leave(self._transport)
         await self._stream.aclose()
+
+
+class _RawUrl(httpx.URL):
+    """An address whose path and query go out as they came in, where httpx would tidy them up.
+
+    The transport's own way to say so is a request extension, which the requests that open a proxy
+    tunnel inherit.
+    """
+
+    def __init__(self, url: httpx.URL, target: bytes) -> None:
+        super().__init__(url)
+        self._target = target
+
+    @property
+    def raw_path(self) -> bytes:
+        return self._target
 
 
 class _Pieces(httpx.AsyncByteStream):
