@@ -4,6 +4,7 @@ The guarantees named in `exchange` are kept here, at the numbered comments.
 """
 
 import asyncio
+from functools import partial
 from typing import Final, NoReturn
 
 import msgspec
@@ -141,8 +142,11 @@ class Passage:
             # Guarantee 1: the admission is kept before the provider hears of it.
             self._exchange.admit(self._target.ref, int(timeout_s * 1000))
         except JournalUnavailable:
-            counters.metering_unavailable += 1
-            raise metering_unavailable() from None
+            if not means.limits.serves_unmetered:
+                counters.metering_unavailable += 1
+                raise metering_unavailable() from None
+            counters.unmetered += 1
+            self._exchange.forget_journal()
         transcript = Transcript(means.limits.event_body_bytes_max)
         try:
             await self._in_time(reply, transcript, timeout_s)
@@ -350,7 +354,8 @@ class Passage:
             self._means.counters.client_left += 1
         elif outcome == "shutting_down":
             self._means.counters.shutting_down += 1
-        exchange.complete(
+        complete = partial(
+            exchange.complete,
             outcome,
             status,
             error,
@@ -376,6 +381,12 @@ class Passage:
             stores_request=principal.stores_request,
             stores_response=principal.stores_response,
         )
+        try:
+            complete()
+        except JournalUnavailable:
+            if not self._means.limits.serves_unmetered:
+                raise
+            self._means.counters.unmetered += 1
 
 
 def _id_text(event_id: bytes) -> bytes:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 import msgspec
+
 from contracts.checkpoint import Position
 
 HeaderPairs = list[tuple[bytes, bytes]]

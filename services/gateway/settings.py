@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
+
 from runtime.settings import Duration, Secret, load
 
 _MIB = 1024 * 1024

@@ -8,8 +8,8 @@ from typing import Any
 
 import asyncpg
 import msgspec
-from contracts.config import AllowedPath, ApiKey, ProviderSetting
 
+from contracts.config import AllowedPath, ApiKey, ProviderSetting
 from gateway.configuration.snapshot import Changes
 from gateway.settings import GatewaySettings
 

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from contracts.ids import new_id, to_text
 from litestar import Litestar, Request, Response, asgi
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
 from litestar.types import Receive, Scope, Send
 
+from contracts.ids import new_id, to_text
 from gateway.api.reply import AsgiReply
 from gateway.exchange import Corridor
 from gateway.values import Inbound

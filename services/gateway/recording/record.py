@@ -6,19 +6,19 @@ from hashlib import sha256
 from typing import Final
 
 import msgspec
+
 from contracts.exchange import (
     EMPTY_BODY,
     Attempt,
     Body,
-    CallFacts,
     Caller,
+    CallFacts,
     ExchangeCompleted,
     Outcome,
     RequestAdmitted,
     SettingRef,
     encode,
 )
-
 from gateway.ports import Lane
 
 _BASE64_MEDIA: Final = re.compile(rb"(;base64,)([A-Za-z0-9+/=_-]{512,})")
@@ -128,6 +128,10 @@ class Exchange:
                 )
             )
         self.is_admitted = True
+
+    def forget_journal(self) -> None:
+        """This exchange is served unmetered: nothing of it is kept."""
+        self._lane = None
 
     def complete(
         self,
