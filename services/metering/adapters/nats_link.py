@@ -1,0 +1,69 @@
+"""One NATS connection of a metering process, and its errors as the ports know them."""
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import nats
+import nats.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.errors import KeyWrongLastSequenceError
+
+from metering.ports import Superseded, Unavailable
+
+_CONNECT_TIMEOUT_S: Final = 5
+
+
+class NatsLink:
+    """A connection that comes back by itself, and JetStream over it."""
+
+    def __init__(self, client: Client, timeout_s: float) -> None:
+        self.client = client
+        self.timeout_s = timeout_s
+        self.jetstream: JetStreamContext = client.jetstream(timeout=timeout_s)
+
+    @classmethod
+    async def open(
+        cls, url: str, *, name: str, creds: str | None, tls_ca: str | None, timeout_s: float
+    ) -> "NatsLink":
+        """Raises Unavailable when no server answers."""
+        options: dict[str, Any] = {}
+        if creds is not None:
+            options["user_credentials"] = creds
+        if tls_ca is not None:
+            options["tls"] = ssl.create_default_context(cafile=tls_ca)
+        with as_unavailable():
+            client = await nats.connect(
+                servers=[each.strip() for each in url.split(",")],
+                name=name,
+                connect_timeout=_CONNECT_TIMEOUT_S,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.25,
+                error_cb=_ignore,
+                **options,
+            )
+        return cls(client, timeout_s)
+
+    async def close(self) -> None:
+        """Close the connection; nothing is sent after."""
+        try:
+            await self.client.close()
+        except (TimeoutError, nats.errors.Error, OSError):
+            return
+
+
+async def _ignore(_: Exception) -> None:
+    """Every loss shows at the request it breaks; the client's own report would only repeat it."""
+
+
+@contextmanager
+def as_unavailable() -> Iterator[None]:
+    """The library's errors as Superseded (lost a compare-and-set) or Unavailable."""
+    try:
+        yield
+    except KeyWrongLastSequenceError as error:
+        raise Superseded("the checkpoint was written by someone else") from error
+    except (TimeoutError, nats.errors.Error, OSError) as error:
+        raise Unavailable(f"NATS: {error!r}") from error
