@@ -20,7 +20,7 @@ from runtime.children_spec import Child, Probe, RestartLimits, StartFailed, Step
 from runtime.logs import Log, LogFileSettings, RotatedFile, silent, tail
 from runtime.processes import birth_mark
 from runtime.spawn import Spawned
-from runtime.state import ProcessState, State, SupervisorState, write_state
+from runtime.state import ProcessState, State, SupervisorState, hold, write_state
 
 __all__ = ["Child", "Probe", "RestartLimits", "StartFailed", "Step", "Supervisor"]
 
@@ -81,12 +81,19 @@ class Supervisor:
         self._started_at = time.time()
         self._birth = birth_mark(os.getpid())
         self._stopping = False
+        self._hold: int | None = None
 
     async def start(self) -> None:
         """Start every stage, each when the one before is ready.
 
         Raises StartFailed (what was started is still running: call `stop`), or what a Step raises.
         """
+        self._hold = hold(self._data_dir, self.name)
+        if self._hold is None:
+            # Two would write one state file, and the first one's children would be lost from it.
+            reason = f"another one runs on {self._data_dir}"
+            raise StartFailed(self.name, reason, [])
+        self._stopping = False
         self._write_state()
         try:
             for stage in self._stages:
@@ -126,6 +133,9 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 for child in children:
                     group.create_task(self._stop_in_turn(child, stopped), name=f"stop.{child.name}")
+        if self._hold is not None:
+            os.close(self._hold)
+            self._hold = None
 
     async def _stop_in_turn(self, child: Child, stopped: dict[str, asyncio.Event]) -> None:
         try:
@@ -284,6 +294,8 @@ class Supervisor:
 
     def _set(self, kept: _Kept, state: State) -> None:
         kept.state = state
+        if self._hold is None:
+            return
         self._write_state()
         if self._on_change is not None:
             self._on_change(self._state_of(kept))

@@ -1,5 +1,6 @@
 """What a supervisor says about its children, in a file that is always whole."""
 
+import fcntl
 import os
 import tempfile
 import time
@@ -79,6 +80,21 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def hold(data_dir: Path, supervisor: str) -> int | None:
+    """A descriptor that makes this process the supervisor of that name until it is closed.
+
+    None when another process is.
+    """
+    # Not inheritable (Python's default): a child that outlived us must not hold the lock.
+    descriptor = os.open(run_dir(data_dir) / f"{supervisor}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def write_state(data_dir: Path, state: SupervisorState) -> None:

@@ -302,6 +302,22 @@ async def test_a_recycled_pid_is_neither_shown_nor_signalled(tmp_path):
         await kept.stop()
 
 
+async def test_a_second_supervisor_of_one_name_is_refused(tmp_path):
+    """It would write over the first one's state; afterwards the name is free again."""
+    first = supervisor(tmp_path, child("a", FOREVER))
+    second = supervisor(tmp_path, child("b", FOREVER))
+    await first.start()
+    with pytest.raises(StartFailed, match="another one runs"):
+        await second.start()
+    await second.stop()
+    (written,) = read_states(tmp_path)
+    assert [process.name for process in written.processes] == ["a"]
+    await first.stop()
+
+    await second.start()
+    await second.stop()
+
+
 async def test_children_of_a_child_that_supervises_are_shown_after_it(tmp_path):
     """One list for people: servers, a service, its workers, the next service."""
     outer = supervisor(tmp_path, child("a", FOREVER), child("inner", FOREVER), child("z", FOREVER))
