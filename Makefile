@@ -46,6 +46,10 @@ check: install ## format, lint, types, import rules
 test: install check ## everything CI runs; needs no network, no Docker, no key
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
+.PHONY: docs
+docs: install ## write docs/settings.md anew
+	$(BIN)/python docs/settings_table.py
+
 .PHONY: lock
 lock: ## write requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -25,7 +25,7 @@ class ReportingSettings(msgspec.Struct, frozen=True, kw_only=True):
     )
     clickhouse_user: Annotated[str, Meta(description="ClickHouse user")] = "default"
     clickhouse_password: Annotated[Secret, Meta(description="ClickHouse password")] = Secret("")
-    clickhouse_database: Annotated[str, Meta(description="database of the ledger")] = "default"
+    clickhouse_database: Annotated[str, Meta(description="database of the ledger")] = "tollway"
     clickhouse_connect_timeout: Annotated[
         Duration, Meta(description="how long a connection to ClickHouse may take")
     ] = Duration(5.0)
