@@ -16,6 +16,7 @@ class Limits(msgspec.Struct, frozen=True):
     close_grace_ms: int = 60_000
     keep_ended_ms: int = 7 * 86_400_000
     silence_ms: int = 86_400_000
+    silence_settle_ms: int = 600_000
     ledger_check_ms: int = 10_000
     lost_check_ms: int = 5_000
     gap_ask_ms: int = 1_000

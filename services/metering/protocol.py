@@ -81,6 +81,7 @@ class PartitionMeter:
         self._lost: frozenset[bytes] = frozenset()
         self._breaker = Breaker(limits.bad_run_max, limits.quarantined_max)
         self._lost_read_at_ms = 0
+        self._idle_since_ms: int | None = None
         self._ledger_ahead_ms = 0
         self._ledger_checked_at_ms = 0
 
@@ -330,8 +331,13 @@ class PartitionMeter:
             seq = messages[-1].seq + 1
 
     def _silence(self, reading: Reading) -> None:
-        """A day without a word from an incarnation, with nothing left to read, is a loss."""
-        if reading.last_seq:
+        """A day without a word from an incarnation is a loss, if there has been nothing left to
+        read for a while: after an outage of a day the words are still on their way."""
+        now_ms = self._clock.monotonic_ms()
+        if reading.last_seq or self._idle_since_ms is None:
+            self._idle_since_ms = None if reading.last_seq else now_ms
+            return
+        if now_ms - self._idle_since_ms < self._limits.silence_settle_ms:
             return
         silent_before_ms = self._clock.now_ms() - self._limits.silence_ms
         silent = set()
