@@ -107,7 +107,7 @@ class NatsBus:
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=self._ack_timeout_s)
         self._stream = None
         with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
             await asyncio.wait_for(self._client.close(), self._ack_timeout_s)
@@ -142,9 +142,8 @@ class NatsBus:
         subject = f"$KV.{CHECKPOINTS_BUCKET}.{checkpoint_key(partition)}"
         try:
             # Not by a direct get: a follower may answer old.
-            message = await asyncio.wait_for(
-                stream.get_last_msg(f"KV_{CHECKPOINTS_BUCKET}", subject), self._ack_timeout_s
-            )
+            async with asyncio.timeout(self._ack_timeout_s):
+                message = await stream.get_last_msg(f"KV_{CHECKPOINTS_BUCKET}", subject)
         except nats.js.errors.NotFoundError as error:
             if error.err_code == 10037:
                 return None

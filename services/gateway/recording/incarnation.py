@@ -27,13 +27,16 @@ class Incarnation:
     Written by a lane, or by one that died and was adopted. `end` is the logical end of what may be
     shipped. `chain` is the running hash at `end` and `count` the records before it, known only to
     the process that appended them; None for the adopted. Nothing is appended once `is_sealed`.
+    `booked`, `booked_chain` and `ended_at` (monotonic) are what the checkpoint last said.
     """
 
     __slots__ = (
         "booked",
+        "booked_chain",
         "chain",
         "count",
         "end",
+        "ended_at",
         "id",
         "is_sealed",
         "last_time_ms",
@@ -51,6 +54,8 @@ class Incarnation:
         self.segments: deque[Segment] = deque()
         self.end = 0
         self.booked = 0
+        self.booked_chain: bytes | None = None
+        self.ended_at: float | None = None
         self.chain: bytes | None = None
         self.count: int | None = None
         self.last_time_ms = 0

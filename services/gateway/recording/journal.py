@@ -21,6 +21,7 @@ from gateway.recording.shipper import Shipper
 log = logging.getLogger(__name__)
 
 _TICK_S = 1.0
+_CANCEL_S = 5.0
 _ACCEPT_BELOW = 0.8
 _REFUSE_FROM = 0.9
 """Shares of JOURNAL_BYTES_MAX. The tenth above is for the ends of requests already admitted."""
@@ -180,9 +181,10 @@ class Journal:
             await asyncio.wait(own, timeout=deadline_s)
         tasks = list(self._shippers)
         for task in tasks:
+            self._shippers[task].stop()
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=_CANCEL_S)
         for source in self._sources.values():
             source.close()
         self._sources.clear()
@@ -211,17 +213,14 @@ class Journal:
     def _shipper_ended(self, task: "asyncio.Task[None]") -> None:
         source = self._shippers.pop(task).source
         error = None if task.cancelled() else task.exception()
-        if task.cancelled() and self._is_stopping:
-            return
-        if error is None and not task.cancelled():
+        if error is None and not source.segments and not task.cancelled():
             self._events_before += source.count or 0
             self._bytes_before += source.end if source.count is not None else 0
             del self._sources[source.id]
-            return
-        # A shipper that failed has lost nothing: another begins at what is booked.
-        self.counts.faults += 1
-        log.error("shipper of %s failed", source.id.hex(), exc_info=error)
-        if not self._is_stopping:
+        elif not self._is_stopping:
+            # A shipper that failed has lost nothing: another begins at what is booked.
+            self.counts.faults += 1
+            log.error("shipper of %s failed", source.id.hex(), exc_info=error)
             asyncio.get_running_loop().call_later(_TICK_S, self._ship_again, source)
 
     def _ship_again(self, source: Incarnation) -> None:

@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -93,6 +94,15 @@ class Segment:
             pieces.append(piece)
             missing -= len(piece)
         return b"".join(pieces)
+
+    @contextlib.contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Keep the descriptor open while a thread reads or syncs."""
+        self.pins += 1
+        try:
+            yield
+        finally:
+            self.pins -= 1
 
     def close(self) -> None:
         """Give the lock up; the file stays, for whoever adopts it."""

@@ -40,11 +40,9 @@ async def _sync(segments: list[Segment]) -> None:
         end = segment.end
         if segment.synced_end >= end or segment.fd < 0:
             continue
-        segment.pins += 1
         try:
-            await asyncio.to_thread(os.fdatasync, segment.fd)
+            with segment.pinned():
+                await asyncio.to_thread(os.fdatasync, segment.fd)
             segment.synced_end = end
         except OSError:
             log.exception("fsync of %s failed", segment.path.name)
-        finally:
-            segment.pins -= 1
