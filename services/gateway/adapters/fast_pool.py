@@ -29,6 +29,7 @@ class OriginPool:
         clock: TickClock,
         idle_everywhere: IdleConnections,
         connect: Callable[["OriginPool"], Awaitable[FastConnection]],
+        on_first: Callable[["OriginPool"], None],
         on_empty: Callable[["OriginPool"], None],
     ) -> None:
         self.origin = origin
@@ -42,6 +43,7 @@ class OriginPool:
         self._idle_everywhere = idle_everywhere
         self._waiters: deque[asyncio.Future[FastConnection | None]] = deque()
         self._connect = connect
+        self._on_first = on_first
         self._on_empty = on_empty
         self._check_after_ticks = math.ceil(settings.idle_check_after_s / settings.tick_s)
 
@@ -64,6 +66,8 @@ class OriginPool:
         while True:
             if self.slots_taken < self._settings.connections_per_origin_max:
                 self.slots_taken += 1
+                if self.slots_taken == 1:
+                    self._on_first(self)
             else:
                 connection = await self._wait()
                 if connection is not None:

@@ -16,6 +16,7 @@ from gateway.ports import (
     ConnectTimedOut,
     Origin,
     ResetBeforeResponse,
+    UpstreamError,
     UpstreamRequest,
 )
 
@@ -37,25 +38,27 @@ class FastUpstream:
         self._is_closed = False
 
     async def send(self, request: UpstreamRequest) -> FastResponse:
-        pool = self._pools.get(request.origin) or self._make_pool(request.origin)
+        pool = self._pools.get(request.origin)
+        if pool is None:
+            pool = self._make_pool(request.origin)
         head = encode_head(request, pool.host_line)
-        # Only now: a request that is refused leaves nothing behind.
-        self._pools[request.origin] = pool
         connection = pool.take() or await pool.open()
         while True:
             is_reused = connection.answers > 0
-            try:
-                return await self._exchange(connection, request, head)
-            except ResetBeforeResponse as error:
-                is_stale = is_reused and connection.is_untouched()
-                if not is_stale or not (
-                    error.sent_nothing
-                    or (request.is_repeatable and isinstance(request.body, bytes))
-                ):
-                    raise
+            response, error = self._begin(connection, request, head)
+            if error is None:
+                if not isinstance(request.body, bytes):
+                    await _send_stream(connection, response, request.body)
+                while not response.status and response.error is None:
+                    await response.change()
+                if response.status:
+                    return response
+                error = response.error
+                assert error is not None
+            if not is_reused or not _may_repeat(request, connection, error):
+                raise error
             # One stale connection is seldom alone: ask for a new one, so that this ends.
             pool = self._pools.get(request.origin) or self._make_pool(request.origin)
-            self._pools[request.origin] = pool
             connection = await pool.open_fresh()
 
     async def close(self) -> None:
@@ -69,9 +72,9 @@ class FastUpstream:
         """Connections whose sockets are open, busy or idle."""
         return self._clock.watched_count()
 
-    async def _exchange(
+    def _begin(
         self, connection: FastConnection, request: UpstreamRequest, head: bytes
-    ) -> FastResponse:
+    ) -> tuple[FastResponse, UpstreamError | None]:
         body = request.body
         response = connection.begin(
             self._clock.ticks(request.read_timeout_s), is_head_request=request.method == b"HEAD"
@@ -82,18 +85,12 @@ class FastUpstream:
             is_written = connection.write((head + body,))
         else:
             is_written = connection.write((head, body))
-        if not is_written:
-            connection.abort()
-            unsent = ResetBeforeResponse("the connection had ended before the request was written")
-            unsent.sent_nothing = True
-            raise unsent
-        if not isinstance(body, bytes):
-            await _send_stream(connection, response, body)
-        while not response.status and response.error is None:
-            await response.change()
-        if not response.status and response.error is not None:
-            raise response.error
-        return response
+        if is_written:
+            return response, None
+        connection.abort()
+        error = ResetBeforeResponse("the connection had ended before the request was written")
+        error.sent_nothing = True
+        return response, error
 
     def _make_pool(self, origin: Origin) -> OriginPool:
         if self._is_closed:
@@ -105,8 +102,12 @@ class FastUpstream:
             self._clock,
             self._idle,
             self._connect,
+            self._enter,
             self._drop_pool,
         )
+
+    def _enter(self, pool: OriginPool) -> None:
+        self._pools[pool.origin] = pool
 
     def _drop_pool(self, pool: OriginPool) -> None:
         if self._pools.get(pool.origin) is pool:
@@ -147,6 +148,18 @@ class FastUpstream:
         if isinstance(failure, TimeoutError):
             raise failure
         raise ConnectFailed(f"no connection to {origin.host}: {failure}") from failure
+
+
+def _may_repeat(request: UpstreamRequest, connection: FastConnection, error: UpstreamError) -> bool:
+    """Whether a request that died with its reused connection is sent once more."""
+    if error.sent_nothing:
+        return True
+    return (
+        isinstance(error, ResetBeforeResponse)
+        and connection.is_untouched()
+        and request.is_repeatable
+        and isinstance(request.body, bytes)
+    )
 
 
 async def _send_stream(

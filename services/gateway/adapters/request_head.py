@@ -8,6 +8,7 @@ from gateway.ports import HeaderPairs, Origin, UpstreamRequest
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _TARGET: Final = re.compile(rb"[\x21-\x7e\x80-\xff]+").fullmatch
 _RESERVED_NAMES: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
+_USUAL_METHODS: Final = frozenset({b"POST", b"GET"})
 _BODYLESS_METHODS: Final = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"})
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _KNOWN_NAMES_MAX: Final = 4096
@@ -44,27 +45,28 @@ def encode_head(request: UpstreamRequest, host_line: bytes) -> bytes:
     Raises ValueError for a method, target, name or value that could start a line of its own, and
     for a header that the engine itself writes.
     """
-    parts = [request.method, b" ", request.target, host_line]
-    for name, value in request.headers:
+    method, target, headers, body = request.method, request.target, request.headers, request.body
+    if method not in _USUAL_METHODS:
+        _check_method(method)
+    if not _TARGET(target):
+        raise ValueError("the request target holds a space or a control character")
+    parts = [method, b" ", target, host_line]
+    for name, value in headers:
         if name not in _known_names:
             _learn_name(name)
         parts += (name, b": ", value, b"\r\n")
-    body = request.body
-    if isinstance(body, bytes) and body:
+    line_count = len(headers) + 4
+    if body and isinstance(body, bytes):
         parts.append(b"Content-Length: %d\r\n\r\n" % len(body))
-        line_count = len(request.headers) + 4
     else:
         framing_pairs = framing(request)
         parts += [b"%b: %b\r\n" % pair for pair in framing_pairs]
         parts.append(b"\r\n")
-        line_count = len(request.headers) + 3 + len(framing_pairs)
+        line_count += len(framing_pairs) - 1
     head = b"".join(parts)
-    # Counting ends of lines in the finished text finds an injected one wherever it was hidden.
-    if head.count(b"\r") != line_count or head.count(b"\n") != line_count or b"\0" in head:
+    # Our own line ends are all there, so one character more was brought in, wherever it was hidden.
+    if len(head) - len(head.translate(None, b"\r\n\0")) != 2 * line_count:
         raise ValueError("the request head holds CR, LF or NUL")
-    if not _TARGET(request.target):
-        raise ValueError("the request target holds a space or a control character")
-    _check_method(request.method)
     return head
 
 
@@ -74,8 +76,6 @@ def check_head(request: UpstreamRequest) -> None:
 
 
 def _check_method(method: bytes) -> None:
-    if method in (b"POST", b"GET"):
-        return
     if method == b"CONNECT" or not _TOKEN(method):
         raise ValueError(f"method {method!r} cannot be sent")
 
