@@ -58,3 +58,7 @@ lock: ## write requirements.lock anew from pyproject.toml
 .PHONY: clean
 clean: ## remove the environment, caches and the local data directory
 	rm -rf $(VENV) .tollway .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: bench
+bench: install ## Tollway beside nginx, LiteLLM and TensorZero; ARGS=--quick, ARGS=--help
+	@exec $(BIN)/python -m bench $(ARGS)

@@ -1,0 +1,289 @@
+"""Tables of ratios out of rows, and the floors with met or not met."""
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Any, Final
+
+import msgspec
+
+from bench.floors import Floor, floors
+from bench.load import EVENTS, MODES
+from bench.rows import Failed, Measured, Row, Started
+
+FOREIGN_SHARE_MAX: Final = 0.15
+CLEAN_ROUNDS_MIN: Final = 2
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """Medians over the rounds kept of one target and mode. `is_noisy`: too few clean rounds."""
+
+    target: str
+    mode: str
+    rounds_kept: int
+    rounds: int
+    is_noisy: bool
+    full_core_per_s: float
+    answers_per_s: float
+    cpu_us: float
+    p50_ms: float
+    p99_ms: float
+    pss_mb: float
+    foreign_share: float
+    errors: int
+    parts_cpu_us: dict[str, float]
+    booked_after_s: float | None
+    ledger_difference: int | None
+
+
+Summaries = dict[tuple[str, str], Summary]
+
+
+def kept(rows: Sequence[Measured]) -> tuple[list[Measured], bool]:
+    """The rounds to count, and whether they are noisy.
+
+    Those that others disturbed are dropped where enough are left; otherwise all are kept.
+    """
+    clean = [row for row in rows if row.foreign_share <= FOREIGN_SHARE_MAX]
+    if len(clean) >= CLEAN_ROUNDS_MIN or len(clean) == len(rows):
+        return clean, False
+    return list(rows), True
+
+
+def summarise(rows: Iterable[Row]) -> Summaries:
+    """By target and mode, in the order of their first row."""
+    grouped: dict[tuple[str, str], list[Measured]] = {}
+    for row in rows:
+        if isinstance(row, Measured):
+            grouped.setdefault((row.target, row.mode), []).append(row)
+    return {key: _summary(of) for key, of in grouped.items()}
+
+
+def _summary(rows: Sequence[Measured]) -> Summary:
+    counted, is_noisy = kept(rows)
+    cpu_us = median(row.cpu_us for row in counted)
+    waits = [row.booked_after_s for row in counted if row.booked_after_s is not None]
+    differences = [row.booked - row.answered for row in rows if row.booked is not None]
+    return Summary(
+        target=rows[0].target,
+        mode=rows[0].mode,
+        rounds_kept=len(counted),
+        rounds=len(rows),
+        is_noisy=is_noisy,
+        full_core_per_s=1e6 / cpu_us if cpu_us else math.nan,
+        answers_per_s=median(row.answers_per_s for row in counted),
+        cpu_us=cpu_us,
+        p50_ms=median(row.p50_ms for row in counted),
+        p99_ms=median(row.p99_ms for row in counted),
+        pss_mb=max(row.pss_mb for row in rows),
+        foreign_share=max(row.foreign_share for row in counted),
+        # Of all rounds: an error is no noise.
+        errors=sum(row.errors for row in rows),
+        parts_cpu_us={
+            name: median(row.parts_cpu_us.get(name, 0.0) for row in counted)
+            for name in counted[0].parts_cpu_us
+        },
+        booked_after_s=median(waits) if waits else None,
+        ledger_difference=sum(abs(one) for one in differences) if differences else None,
+    )
+
+
+def as_json(rows: Sequence[Row]) -> dict[str, Any]:
+    """Everything the tables hold."""
+    summaries = summarise(rows)
+    return {
+        "summaries": msgspec.to_builtins(list(summaries.values())),
+        "floors": msgspec.to_builtins(floors(_cpu(summaries), _p50(summaries))),
+        "failures": msgspec.to_builtins([row for row in rows if isinstance(row, Failed)]),
+    }
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """Markdown tables, aligned for a terminal."""
+    summaries = summarise(rows)
+    targets = list(dict.fromkeys(target for target, _ in summaries))
+    parts = [
+        _json_table(summaries, targets),
+        _latency_table(summaries, targets),
+        _stream_table(summaries, targets, "burst"),
+        _stream_table(summaries, targets, "paced"),
+        _cost_table(rows, summaries, targets),
+        _behind_table(summaries),
+        _floor_table(floors(_cpu(summaries), _p50(summaries))),
+        _remarks(rows, summaries),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _cpu(summaries: Summaries) -> dict[tuple[str, str], float]:
+    return {key: summary.cpu_us for key, summary in summaries.items()}
+
+
+def _p50(summaries: Summaries) -> dict[tuple[str, str], float]:
+    return {key: summary.p50_ms for key, summary in summaries.items()}
+
+
+def _json_table(summaries: Summaries, targets: Sequence[str]) -> str:
+    mode = "c64"
+    rows = [
+        [
+            target,
+            _rounds(summary),
+            _number(summary.cpu_us),
+            _number(summary.full_core_per_s),
+            _number(summary.answers_per_s),
+            *(_times(summaries, target, other, mode) for other in ("nginx", "litellm")),
+            _times(summaries, target, "tensorzero", mode),
+        ]
+        for target in targets
+        if (summary := summaries.get((target, mode))) is not None
+    ]
+    head = ["target", "rounds", "CPU us", "full core/s", "measured/s", "x nginx", "x LiteLLM"]
+    return _table("JSON, 64 connections", [*head, "x TensorZero"], rows)
+
+
+def _latency_table(summaries: Summaries, targets: Sequence[str]) -> str:
+    rows = []
+    for target in targets:
+        cells = [target]
+        for mode in ("c1", "c8", "c64"):
+            summary = summaries.get((target, mode))
+            cells += ["-", "-"] if summary is None else [_ms(summary.p50_ms), _ms(summary.p99_ms)]
+        added = _added(summaries, target)
+        rows.append([*cells, "-" if added is None else _ms(added)])
+    head = ["target", "c1 p50", "c1 p99", "c8 p50", "c8 p99", "c64 p50", "c64 p99"]
+    is_empty = all(cell == "-" for row in rows for cell in row[1:])
+    return "" if is_empty else _table("JSON, latency in ms", [*head, "c8 p50 over nginx"], rows)
+
+
+def _added(summaries: Summaries, target: str) -> float | None:
+    own, nginx = summaries.get((target, "c8")), summaries.get(("nginx", "c8"))
+    return None if own is None or nginx is None else own.p50_ms - nginx.p50_ms
+
+
+def _stream_table(summaries: Summaries, targets: Sequence[str], mode: str) -> str:
+    rows = [
+        [
+            target,
+            _rounds(summary),
+            _number(summary.cpu_us),
+            f"{summary.cpu_us / EVENTS:.1f}",
+            _number(summary.full_core_per_s),
+            _number(summary.answers_per_s),
+            *(_times(summaries, target, other, mode) for other in ("nginx", "litellm")),
+            _times(summaries, target, "tensorzero", mode),
+        ]
+        for target in targets
+        if (summary := summaries.get((target, mode))) is not None
+    ]
+    head = ["target", "rounds", "CPU us", "CPU us/event", "full core/s", "measured/s", "x nginx"]
+    title = f"Streams of {EVENTS} events, {mode}, {MODES[mode].connections} connections"
+    return _table(title, [*head, "x LiteLLM", "x TensorZero"], rows)
+
+
+def _cost_table(rows: Sequence[Row], summaries: Summaries, targets: Sequence[str]) -> str:
+    lines = []
+    for target in targets:
+        started = [row for row in rows if isinstance(row, Started) and row.target == target]
+        of = [summary for (name, _), summary in summaries.items() if name == target]
+        lines.append(
+            [
+                target,
+                started[0].version if started else "-",
+                f"{median(row.pss_mb for row in started):.0f}" if started else "-",
+                f"{max(summary.pss_mb for summary in of):.0f}",
+                f"{median(row.cold_s for row in started):.1f}" if started else "-",
+                str(sum(summary.errors for summary in of)),
+                f"{max(summary.foreign_share for summary in of):.0%}",
+            ]
+        )
+    head = ["target", "version", "MB idle", "MB loaded", "start s", "errors", "others on its core"]
+    return _table("Memory (PSS), start, errors", head, lines)
+
+
+def _behind_table(summaries: Summaries) -> str:
+    of = [summary for summary in summaries.values() if summary.parts_cpu_us]
+    if not of:
+        return ""
+    names = list(of[0].parts_cpu_us)
+    rows = [
+        [
+            summary.mode,
+            *(f"{summary.parts_cpu_us.get(name, 0.0):.0f}" for name in names),
+            "-" if summary.booked_after_s is None else f"{summary.booked_after_s:.1f}",
+            "-" if summary.ledger_difference is None else str(summary.ledger_difference),
+        ]
+        for summary in of
+    ]
+    title = "Behind Tollway's gateway, CPU us an exchange until all are booked"
+    return _table(title, ["mode", *names, "booked after s", "ledger - answers"], rows)
+
+
+def _floor_table(found: Sequence[Floor]) -> str:
+    words = {True: "met", False: "NOT MET", None: "not measured"}
+    rows = [
+        [
+            floor.name,
+            floor.wanted,
+            "-" if floor.reached is None else floor.reached,
+            words[floor.is_met],
+        ]
+        for floor in found
+    ]
+    return _table("Floors", ["floor", "wanted", "reached", ""], rows)
+
+
+def _remarks(rows: Sequence[Row], summaries: Summaries) -> str:
+    lines = [
+        f"{row.target}, round {row.round_no}: failed: {row.reason}"
+        for row in rows
+        if isinstance(row, Failed)
+    ]
+    lines += [
+        f"{summary.target} {summary.mode}: noisy, others took up to "
+        f"{summary.foreign_share:.0%} of its core"
+        for summary in summaries.values()
+        if summary.is_noisy
+    ]
+    lines += [
+        f"{row.target} {row.mode}, round {row.round_no}: {row.booked} exchanges booked for "
+        f"{row.answered} answers ({row.sent} sent, {row.errors} errors)"
+        for row in rows
+        if isinstance(row, Measured) and row.is_booked_exactly is False
+    ]
+    return "\n".join(lines)
+
+
+def _times(summaries: Summaries, target: str, other: str, mode: str) -> str:
+    """How many times the other's work per core, by CPU time: foreign load does not move it."""
+    own, others = summaries.get((target, mode)), summaries.get((other, mode))
+    if own is None or others is None or not own.cpu_us:
+        return "-"
+    times = others.cpu_us / own.cpu_us
+    return f"{times:.3f}" if times < 1 else f"{times:.1f}"
+
+
+def _rounds(summary: Summary) -> str:
+    return f"{summary.rounds_kept}/{summary.rounds}{'~' if summary.is_noisy else ''}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = zip(cells, widths, strict=True)
+        padded = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
+        return f"| {' | '.join(padded)} |"
+
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([f"\n{title}\n", line(head), rule, *(line(row) for row in rows)])
