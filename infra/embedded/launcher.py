@@ -38,6 +38,24 @@ from runtime.spawn import Spawned
 from runtime.state import ProcessState
 
 DEMO_UPSTREAM: Final = "demo-upstream"
+_FOREIGN: Final = (
+    "CLICKHOUSE_URL",
+    "CLICKHOUSE_USER",
+    "CLICKHOUSE_PASSWORD",
+    "CLICKHOUSE_DATABASE",
+    "NATS_URL",
+    "NATS_CREDS",
+    "NATS_TLS_CA",
+    "POSTGRES_URL",
+    "POSTGRESQL_",
+    "REDIS_URL",
+    "REDIS_TLS",
+    "REDIS_HOSTS",
+    "REDIS_PASSWORD",
+    "REDIS_USERNAME",
+)
+"""Settings of servers, or how their names begin; REDIS_MEMORY_BYTES_MAX is our own server's."""
+
 MIGRATE_TIMEOUT_S: Final = 120.0
 SERVICE_READY_TIMEOUT_S: Final = 60.0
 SERVICE_STOP_MARGIN_S: Final = 30.0
@@ -120,7 +138,11 @@ class _Up:
             demo_upstream_url=f"http://{LOOPBACK}:{upstream_port}",
             environment=self._additions(),
         )
-        self._environ = {**os.environ, **self.addresses.environment}
+        # Credentials meant for somebody's own servers are none of our embedded ones'.
+        inherited = {
+            name: text for name, text in os.environ.items() if not name.startswith(_FOREIGN)
+        }
+        self._environ = {**inherited, **self.addresses.environment}
         write_addresses(data_dir, self.addresses)
 
     @classmethod
@@ -145,6 +167,7 @@ class _Up:
             "ADMIN_PORT": str(options.admin_port),
             "REPORTING_PORT": str(options.reporting_port),
             "REPORTING_URL": f"http://{LOOPBACK}:{options.reporting_port}",
+            "CLICKHOUSE_DATABASE": "tollway",
             "GATEWAY_WORKERS": str(options.workers),
             # The demo provider is on loopback, as is every provider of somebody who tries us.
             "ALLOW_PRIVATE_UPSTREAMS": "true",

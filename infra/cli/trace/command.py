@@ -184,6 +184,7 @@ def _show(summary: dict[str, Any], *, books_agree: bool) -> None:
 
     console = Console()
     table = Table("", "requests", "succeeded", "prompt", "completion", "USD", box=None)
+    table.columns[0].overflow = "fold"
     for name in ("requests", "succeeded", "prompt", "completion", "USD"):
         column = next(column for column in table.columns if column.header == name)
         column.justify = "right"
