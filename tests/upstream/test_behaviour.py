@@ -730,12 +730,12 @@ async def test_a_long_stream_does_not_time_out_while_it_flows(
         await peer.request()
         await peer.send(OK + b"Content-Length: 12\r\n\r\n")
         for _ in range(12):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
             await peer.send(b"x")
         await peer.gone()
 
     server = await serve(script)
-    response = await upstream.send(ask(server.origin(), read_timeout_s=0.4))
+    response = await upstream.send(ask(server.origin(), read_timeout_s=1.0))
 
     assert await response.read(100) == b"x" * 12
 
@@ -833,11 +833,11 @@ async def test_a_slow_reader_is_not_taken_for_a_silent_server(
     body = b"x" * 8_000_000
     server = await serve(answering(plain(body)))
     upstream = open_engine(read_buffer_bytes=50_000)
-    response = await upstream.send(ask(server.origin(), read_timeout_s=0.2))
+    response = await upstream.send(ask(server.origin(), read_timeout_s=1.0))
     received_bytes = 0
     async for chunk in response.chunks():
         if not received_bytes:
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(1.3)
         received_bytes += len(chunk)
 
     assert received_bytes == len(body)
@@ -889,11 +889,11 @@ async def test_a_slow_source_of_the_body_is_not_the_servers_silence(
 
     async def body() -> AsyncIterator[bytes]:
         yield b"a"
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.8)
         yield b"b"
 
     server = await serve(script)
-    response = await upstream.send(ask(server.origin(), body(), read_timeout_s=0.15))
+    response = await upstream.send(ask(server.origin(), body(), read_timeout_s=0.5))
 
     assert await response.read(10) == b"ok"
 

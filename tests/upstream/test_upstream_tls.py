@@ -156,10 +156,10 @@ async def test_a_slow_reader_stops_a_tls_server(
 
     server = await serve(script, tls=test_ca.server("good", ["http/1.1"]))
     upstream = open_engine(read_buffer_bytes=100_000, **ca_settings)
-    response = await upstream.send(ask(server.origin("localhost"), read_timeout_s=0.3))
+    response = await upstream.send(ask(server.origin("localhost"), read_timeout_s=1.0))
     chunks = response.chunks()
     received_bytes = len(await anext(chunks))
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(1.3)
     sent_while_stalled_bytes = sent_bytes
     async for chunk in chunks:
         received_bytes += len(chunk)

@@ -90,7 +90,7 @@ class OriginPool:
 
     def release(self, connection: FastConnection) -> None:
         connection.idle_since_tick = self._clock.tick
-        connection.deadline_tick = self._clock.tick + connection.idle_ticks_max
+        connection.deadline_tick = self._clock.tick + connection.idle_ticks_max()
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
