@@ -47,7 +47,7 @@ class JournalSettings(msgspec.Struct, frozen=True):
         Duration(0.05)
     )
     parcel_interval: Annotated[Duration, _d("shortest time between two parcels of a lane")] = (
-        Duration(0.01)
+        Duration(0.02)
     )
     parcel_bytes_max: Annotated[int, _d("a parcel is cut here; a longer record goes alone")] = (
         512 * 1024
