@@ -8,7 +8,6 @@ from reporting.adapters.clickhouse_ledger import ClickHouseLedger
 from reporting.adapters.nats_progress import NatsProgress
 from reporting.adapters.postgres_keys import PostgresKeys
 from reporting.app import build_app
-from reporting.in_flight import InFlight
 from reporting.settings import ReportingSettings
 from runtime.logs import Log
 from runtime.serving import bind, serve
@@ -34,12 +33,26 @@ async def run(settings: ReportingSettings, log: Log) -> None:
             stack.push_async_callback(directory.close)
         progress = NatsProgress(settings)
         stack.push_async_callback(progress.close)
-        app = InFlight(build_app(ledger, directory, progress, settings, log))
+        app = build_app(ledger, directory, progress, settings, log)
+        serving = asyncio.create_task(serve(app, listener, stop), name="reporting.serve")
         log.info(
             "reporting.listening",
             host=settings.reporting_host,
             port=listener.getsockname()[1],
         )
-        await serve(app, listener, stop)
-        left = await app.drain(settings.drain_s)
-        log.info("reporting.stopped", requests_left=left)
+        await _until_drained(serving, stop, settings.drain_s)
+        log.info("reporting.stopped", is_drained=serving.done())
+
+
+async def _until_drained(serving: asyncio.Task[None], stop: asyncio.Event, drain_s: float) -> None:
+    """Returns when serving ended, or `drain_s` after the stop; raises what serving raised.
+
+    The server stops accepting at once, and ends when the last question is answered. A question
+    that takes longer is cut, and its query ends by its own limits.
+    """
+    stopping = asyncio.create_task(stop.wait(), name="reporting.stop")
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    done, _ = await asyncio.wait({serving}, timeout=drain_s)
+    for ended in done:
+        ended.result()

@@ -43,12 +43,15 @@ class KeyDirectory(Protocol):
 class PartitionProgress(msgspec.Struct, frozen=True, rename="camel"):
     """How far one partition is booked.
 
-    `metered_up_to_ms` is Unix milliseconds: everything admitted before it is in the ledger; None
-    when its meter has not said. `backlog_messages` counts parcels in the stream not yet booked.
+    `metered_up_to_ms` is Unix milliseconds: everything that reached the stream before it is in the
+    ledger; None when its meter has not said. `condition` and `problem` are the meter's own words,
+    `backlog_messages` counts parcels in the stream not yet booked.
     """
 
     partition: int
     member: str | None
+    condition: str | None
+    problem: str | None
     metered_up_to_ms: int | None
     lag_ms: int | None
     backlog_messages: int | None

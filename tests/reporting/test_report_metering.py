@@ -63,9 +63,14 @@ async def test_backlog_and_progress_by_partition(
     await checkpoints.put(subjects.checkpoint_key(1), booked(1, 2, PENDING))
     await checkpoints.put("lost." + "0" * 32, b"not a checkpoint")
     members = await stream.key_value(subjects.MEMBERS_BUCKET)
-    said = {"partitions": {"0": {"metered_up_to_ms": 70, "lag_ms": 5, "rows": 9}}}
+    said = {"partitions": {"0": {"condition": "metering", "metered_up_to_ms": 70, "lag_ms": 5}}}
     await members.put("member-a", json.dumps(said).encode())
-    older = {"partitions": {"0": {"metered_up_to_ms": 60}, "1": {"metered_up_to_ms": 50}}}
+    older = {
+        "partitions": {
+            "0": {"metered_up_to_ms": 60},
+            "1": {"condition": "waiting", "problem": "why", "metered_up_to_ms": 50},
+        }
+    }
     await members.put("member-b", json.dumps(older).encode())
     await members.put("member-c", b"\xff")
 
@@ -78,6 +83,8 @@ async def test_backlog_and_progress_by_partition(
             {
                 "partition": 0,
                 "member": "member-a",
+                "condition": "metering",
+                "problem": None,
                 "meteredUpToMs": 70,
                 "lagMs": 5,
                 "backlogMessages": 0,
@@ -87,6 +94,8 @@ async def test_backlog_and_progress_by_partition(
             {
                 "partition": 1,
                 "member": "member-b",
+                "condition": "waiting",
+                "problem": "why",
                 "meteredUpToMs": 50,
                 "lagMs": None,
                 "backlogMessages": 2,
@@ -103,6 +112,8 @@ def progress(partition: int, **facts: Any) -> PartitionProgress:
     """One partition's."""
     defaults: dict[str, Any] = {
         "member": None,
+        "condition": None,
+        "problem": None,
         "metered_up_to_ms": None,
         "lag_ms": None,
         "backlog_messages": None,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.client import Client
 from support.entries import insert_entries, make_entry, replacement_of, reversal_of
-from support.reporting import Api
+from support.reporting import Api, Opened
 
 from contracts.ids import new_id
 from contracts.ledger import RatingStatus
@@ -247,6 +247,22 @@ async def test_percentiles_are_continuous_and_honour_window_and_filters(
 
     assert report["latencyInMsMedian"] == 25
     assert report["latencyInMs99th"] == pytest.approx(Decimal("39.7"))
+
+
+async def test_percentiles_of_too_many_rows_are_a_digests(
+    opened: Opened, ledger_client: Client
+) -> None:
+    """Memory stays bounded, and the answer stays close."""
+    insert_entries(
+        ledger_client,
+        [make_entry(occurred_at_ms=at(1), duration_us=n * 1000) for n in range(1, 1001)],
+    )
+
+    async with opened(report_exact_percentile_rows_max=999) as api:
+        report = await ask(api)
+
+    assert float(report["latencyInMsMedian"]) == pytest.approx(500, rel=0.02)
+    assert float(report["latencyInMs99th"]) == pytest.approx(990, rel=0.02)
 
 
 async def test_runs_that_are_not_promoted_are_not_seen(api: Api, ledger_client: Client) -> None:

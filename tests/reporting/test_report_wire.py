@@ -52,6 +52,7 @@ def test_later_field_wins_whatever_its_case() -> None:
         b'{"start":-9223372036854775809}',
         b'{"start":1e400}',
         b"\xff\xfe",
+        b'{"keyIds":["\\ud800"]}',
         b'{"a":' + b"[" * 100_000,
     ],
 )

@@ -74,6 +74,8 @@ def _tls(authority: str) -> ssl.SSLContext:
 class PartitionReport(msgspec.Struct, frozen=True):
     """What a member says of one partition; only the fields that are read here."""
 
+    condition: str | None = None
+    problem: str | None = None
     metered_up_to_ms: int | None = None
     lag_ms: int | None = None
 
@@ -94,6 +96,8 @@ async def _read(stream: JetStreamContext) -> list[PartitionProgress]:
             PartitionProgress(
                 partition=booked.partition,
                 member=member,
+                condition=report.condition,
+                problem=report.problem,
                 metered_up_to_ms=report.metered_up_to_ms,
                 lag_ms=report.lag_ms,
                 backlog_messages=await _backlog(stream, booked),
