@@ -49,6 +49,7 @@ class Consumer:
         self._tasks: dict[int, tuple[PartitionTask, asyncio.Task[None]]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._is_ready = False
+        self._slots = asyncio.Semaphore(settings.batches_at_once)
         self._build = f"metering {version('tollway')}"
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -171,6 +172,7 @@ class Consumer:
                 billers=billers,
                 limits=self._settings.limits(),
                 build=self._build,
+                slots=self._slots,
             )
             task = PartitionTask(meter, stream, self._clock, self._log)
             running = asyncio.create_task(task.run(), name=f"partition.{number}")

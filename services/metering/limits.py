@@ -7,7 +7,7 @@ class Limits(msgspec.Struct, frozen=True):
     """Milliseconds, rows and bytes; see `metering.settings` for where they come from."""
 
     rows_max: int = 20_000
-    bytes_max: int = 24 * 1024 * 1024
+    bytes_max: int = 8 * 1024 * 1024
     delay_ms: int = 150
     poll_ms: int = 10
     booking_deadline_ms: int = 15_000

@@ -8,6 +8,7 @@ own clock refuses all earlier holders, and what is missing is read from the ledg
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
 import msgspec
@@ -60,8 +61,10 @@ class PartitionMeter:
         billers: Billers,
         limits: Limits,
         build: str,
+        slots: AbstractAsyncContextManager[object] | None = None,
         new_batch_id: Callable[[], bytes] = new_id,
     ) -> None:
+        """`slots` bounds how many partitions of a process work on a batch at the same time."""
         self.partition = partition
         self.progress = Progress()
         self._stream = stream
@@ -71,6 +74,7 @@ class PartitionMeter:
         self._billers = billers
         self._limits = limits
         self._build = build
+        self._slots = slots or nullcontext()
         self._new_batch_id = new_batch_id
         self._checkpoint: Checkpoint | None = None
         self._revision = 0
@@ -106,6 +110,10 @@ class PartitionMeter:
         reading = await self._read()
         self._silence(reading)
         await self._mend_gaps(reading)
+        async with self._slots:
+            return await self._work(reading)
+
+    async def _work(self, reading: Reading) -> bool:
         settled = await self._settle(reading, NO_BATCH)
         closed = self._openings.closable(reading.positions, self._lost, self._limits.closings_max)
         if reading.last_seq == 0 and not closed:

@@ -41,7 +41,10 @@ class MeteringSettings(msgspec.Struct, frozen=True):
         Duration, _d("longest insert; recovery waits so long past the deadline")
     ] = Duration(10)
     batch_rows_max: Annotated[int, _d("most records of one batch")] = 20_000
-    batch_bytes_max: Annotated[int, _d("most parcel bytes of one batch")] = 24 * 1024 * 1024
+    batch_bytes_max: Annotated[int, _d("most parcel bytes of one batch")] = 8 * 1024 * 1024
+    batches_at_once: Annotated[
+        int, _d("partitions of one process that work on a batch at the same time")
+    ] = 2
     batch_delay: Annotated[Duration, _d("a batch waits so long for more")] = Duration(0.15)
     closings_max: Annotated[int, _d("most abandoned admissions closed in one batch")] = 500
     close_grace: Annotated[
