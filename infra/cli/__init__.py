@@ -63,6 +63,24 @@ COMMANDS: Final = (
         "tollway migrate --dry-run",
     ),
     Command(
+        "audit",
+        "infra.cli.services:audit",
+        "Prove from ledger, stream and journals that nothing is lost and nothing doubled.",
+        "tollway audit --json",
+    ),
+    Command(
+        "lost",
+        "infra.cli.services:lost",
+        "Declare the rest of a journal lost: close what it admitted, step over gaps.",
+        "tollway lost 0123456789abcdef0123456789abcdef",
+    ),
+    Command(
+        "resync",
+        "infra.cli.services:resync",
+        "Forget a partition's checkpoint: it is made anew from the ledger.",
+        "tollway resync 3",
+    ),
+    Command(
         "doctor",
         "infra.cli.doctor:doctor",
         "Check settings, programs, ports, disk and servers; say how to mend what is wrong.",

@@ -47,6 +47,30 @@ def migrate(
     _become("infra.migrations", data_dir, arguments, instance=find_environment(data_dir))
 
 
+Passed = Annotated[
+    str, Parameter(allow_leading_hyphen=True, help="Passed on to the command of metering.")
+]
+
+
+def audit(*words: Passed, data_dir: DataDir = DATA_DIR_DEFAULT) -> None:
+    """Prove from ledger, stream and journals that nothing is lost and nothing doubled.
+
+    Servers are those the environment names, else those of the instance on the data directory.
+    """
+    _become("metering", data_dir, ["audit", *words], instance=find_environment(data_dir))
+
+
+def lost(incarnation: str, /, *, data_dir: DataDir = DATA_DIR_DEFAULT) -> None:
+    """Declare the rest of a journal lost: close what it admitted, step over gaps."""
+    _become("metering", data_dir, ["lost", incarnation], instance=find_environment(data_dir))
+
+
+def resync(partition: int, /, *, data_dir: DataDir = DATA_DIR_DEFAULT) -> None:
+    """Forget a partition's checkpoint: it is made anew from the ledger."""
+    words = ["resync", str(partition)]
+    _become("metering", data_dir, words, instance=find_environment(data_dir))
+
+
 def find_environment(data_dir: Path) -> dict[str, str]:
     """What the instance on a data directory gave its services; empty when there is none."""
     addresses = find_addresses(data_dir.resolve())

@@ -1,6 +1,7 @@
 """`tollway up`: everything on this machine, in the foreground or detached."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -59,24 +60,30 @@ class _Terminal(Observer):
 
     def preparing(self, text: str) -> None:
         """One line a step."""
-        sys.stderr.write(f"  ...     {text}\n")
+        _tell(f"  ...     {text}")
 
     def changed(self, process: ProcessState) -> None:
         """Lines for what a person waits for or worries about."""
         where = f" port {process.port}" if process.port else ""
         if process.state == "ready" and not (self._is_up and process.restarts == 0):
             again = f", restart {process.restarts}" if process.restarts else ""
-            sys.stderr.write(f"  ready   {process.name}{where}{again}\n")
+            _tell(f"  ready   {process.name}{where}{again}")
         elif process.state == "backing_off":
-            sys.stderr.write(f"  died    {process.name}, starting it again\n")
+            _tell(f"  died    {process.name}, starting it again")
         elif process.state == "stopped":
-            sys.stderr.write(f"  stopped {process.name}\n")
+            _tell(f"  stopped {process.name}")
 
     def ready(self, announcement: Announcement, took_s: float) -> None:
         """Everything a newcomer needs."""
         self._is_up = True
         _announce(announcement, as_json=self._as_json)
-        sys.stderr.write(f"\nReady in {took_s:.1f} s. Ctrl-C stops everything.\n")
+        _tell(f"\nReady in {took_s:.1f} s. Ctrl-C stops everything.")
+
+
+def _tell(line: str) -> None:
+    # A terminal that went away must not disturb the supervision; its SIGHUP stops us in order.
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{line}\n")
 
 
 def _announce(announcement: Announcement, *, as_json: bool) -> None:

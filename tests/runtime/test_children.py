@@ -271,6 +271,40 @@ async def test_a_signal_to_the_group_stops_the_supervisor_and_its_children(tmp_p
     process.stdout.close()
 
 
+STUBBORN = """
+import asyncio, sys
+from pathlib import Path
+from runtime.children import Child, Step, Supervisor, run_until_signal
+code = (
+    "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True));"
+    "print('ready', flush=True)\\nwhile True: time.sleep(60)"
+)
+child = Child(
+    name='a', argv=(sys.executable, '-S', '-c', code), kind='service', stop_timeout_s=300
+)
+async def wait_for_ever(): await asyncio.Event().wait()
+supervisor = Supervisor('outer', [child, Step('s', wait_for_ever)], data_dir=Path(sys.argv[1]))
+raise SystemExit(asyncio.run(run_until_signal(supervisor)))
+"""
+
+
+def test_a_signal_during_the_start_stops_and_a_second_one_kills(tmp_path):
+    """The first interrupts a step that waits; a child that will not stop goes with the second."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUBBORN, str(tmp_path)], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == b"asked\n"
+    (state,) = read_states(tmp_path)
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(10) == 0
+    assert birth_mark(state.processes[0].pid) is None
+    process.stdout.close()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
 async def test_children_die_with_a_killed_supervisor(tmp_path):
     """kill -9 of the supervisor takes its children along; its state counts as not running."""
