@@ -36,6 +36,7 @@ class _Kept:
         self.state: State = "waiting"
         self.spawned: Spawned | None = None
         self.started_at: float | None = None
+        self.ready_at: float | None = None
         self.restarts = 0
         self.reason = "not ready"
         self.keeper: asyncio.Task[None] | None = None
@@ -100,6 +101,8 @@ class Supervisor:
                 async with asyncio.TaskGroup() as group:
                     for part in stage:
                         group.create_task(self._start_part(part), name=f"start.{part.name}")
+                if self._stopping:
+                    raise StartFailed(self.name, "it was stopped meanwhile", [])
         except BaseExceptionGroup as failures:
             raise _first_of(failures) from None
 
@@ -160,18 +163,19 @@ class Supervisor:
         deaths = 0
         deaths_at_start = 0
         while not self._stopping:
-            since = time.monotonic()
+            kept.ready_at = None
             failure = await self._run_once(kept)
             if self._stopping:
                 return
-            if failure is None and time.monotonic() - since > self._limits.well_after_s:
-                deaths = 0
+            if kept.ready_at is not None:
+                was_well_s = time.monotonic() - kept.ready_at
+                deaths = 0 if was_well_s > self._limits.well_after_s else deaths
             ready = kept.became_ready
             if ready is not None and not ready.done():
                 deaths_at_start += 1
                 if deaths_at_start >= self._limits.deaths_at_start_max or kept.reason == "timeout":
                     self._set(kept, "stopped")
-                    ready.set_exception(self._start_failed(kept, failure or "it ended"))
+                    ready.set_exception(self._start_failed(kept, failure))
                     return
             pause_s = self._pause_s(deaths)
             deaths += 1
@@ -180,13 +184,13 @@ class Supervisor:
             self._log.warning(
                 "child.died",
                 name=kept.child.name,
-                reason=failure or "ended",
+                reason=failure,
                 restarts=kept.restarts,
                 pause_s=round(pause_s, 3),
             )
             await asyncio.sleep(pause_s)
 
-    async def _run_once(self, kept: _Kept) -> str | None:
+    async def _run_once(self, kept: _Kept) -> str:
         """Run the child until it ends; why it never became ready, or its exit in words."""
         child = kept.child
         try:
@@ -200,6 +204,7 @@ class Supervisor:
         try:
             reason = await self._await_ready(kept, spawned)
             if reason is None:
+                kept.ready_at = time.monotonic()
                 self._set(kept, "ready")
                 self._log.info("child.ready", name=child.name, pid=spawned.pid, port=child.port)
                 if kept.became_ready is not None and not kept.became_ready.done():
@@ -244,6 +249,8 @@ class Supervisor:
             return "no answer in time"
         except OSError as error:
             return error.strerror or str(error) or type(error).__name__
+        except Exception as error:  # noqa: BLE001 - a probe's fault must not end the supervision
+            return repr(error)
 
     async def _stop_one(self, kept: _Kept) -> None:
         child, spawned = kept.child, kept.spawned
@@ -297,8 +304,12 @@ class Supervisor:
         if self._hold is None:
             return
         self._write_state()
-        if self._on_change is not None:
+        if self._on_change is None:
+            return
+        try:
             self._on_change(self._state_of(kept))
+        except Exception as error:  # noqa: BLE001 - nor must whoever only watches
+            self._log.error("observer.failed", name=kept.child.name, reason=repr(error))
 
     def _state_of(self, kept: _Kept) -> ProcessState:
         spawned = kept.spawned

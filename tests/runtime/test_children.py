@@ -137,6 +137,26 @@ async def test_pauses_between_restarts_double_to_a_limit_within_the_jitter(tmp_p
     assert [shaken._pause_s(deaths) for deaths in range(5)] == [0.5, 1, 2, 4, 4]
 
 
+@pytest.mark.parametrize(("well_after_s", "pauses"), [(0.0, [0.01, 0.01]), (60.0, [0.01, 0.02])])
+async def test_the_pause_starts_anew_once_a_child_was_well(tmp_path, well_after_s, pauses):
+    """Rare deaths of a healthy child are not held against it; a quick death doubles the pause."""
+    said: list[str] = []
+    limits = RestartLimits(
+        pause_first_s=0.01, pause_max_s=1.0, jitter_ratio=0.0, well_after_s=well_after_s
+    )
+    kept = supervisor(tmp_path, child("a", FOREVER), limits=limits, log=Log(said.append))
+    await kept.start()
+    try:
+        for death in (1, 2):
+            os.kill(of(kept, "a").pid, signal.SIGKILL)
+            await until(lambda: of(kept, "a").restarts == death and of(kept, "a").state == "ready")  # noqa: B023
+    finally:
+        await kept.stop()
+
+    died = [line for line in said if "child.died" in line]
+    assert [float(line.split("pause_s=")[1]) for line in died] == pauses
+
+
 async def test_a_child_that_never_gets_ready_fails_the_start_with_its_last_words(tmp_path):
     """Three deaths are enough; the error carries the reason and the end of the log."""
     kept = supervisor(tmp_path, child("a", "print('no database', flush=True); raise SystemExit(7)",
