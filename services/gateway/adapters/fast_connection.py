@@ -148,8 +148,6 @@ class FastConnection(asyncio.Protocol):
                 self.deadline_tick = self._clock.tick + self._write_ticks
             else:
                 self._fail(WriteTimedOut("the upstream stopped taking the request"))
-        elif self._is_sending:
-            self.deadline_tick = NEVER
         else:
             self._fail(ReadTimedOut("the upstream went silent"))
 

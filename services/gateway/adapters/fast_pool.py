@@ -1,6 +1,7 @@
 """The connections to one origin: taken last in first out, counted, waited for in order."""
 
 import asyncio
+import contextlib
 import math
 import select
 from collections import deque
@@ -131,16 +132,14 @@ class OriginPool:
                     self._give_slot()
                 elif not connection.is_closed:
                     self.release(connection)
-            elif not waiter.done():
-                waiter.cancel()
+            else:
+                with contextlib.suppress(ValueError):
+                    self._waiters.remove(waiter)
             if isinstance(error, TimeoutError):
                 raise PoolTimedOut(
                     f"{self.slots_taken} connections to {self.origin.host} stayed busy"
                 ) from error
             raise
-        finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
 
     def _give_slot(self) -> None:
         while self._waiters:
