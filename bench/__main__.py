@@ -13,12 +13,12 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from bench.home import SetupFailed, bench_home, set_up
+from bench.home import AlreadyMeasuring, SetupFailed, bench_home, only_one, set_up
 from bench.load import MODES
+from bench.peers import DIRECT, LITELLM, NGINX, TENSORZERO
 from bench.report import as_json, as_text
 from bench.rounds import Plan, run
 from bench.rows import Failed, Measured, Row, Started, append, read
-from bench.targets import DIRECT, LITELLM, NGINX, TENSORZERO
 from bench.tollway import TOLLWAY
 
 TARGETS: Final = {target.name: target for target in (NGINX, TOLLWAY, TENSORZERO, LITELLM, DIRECT)}
@@ -27,7 +27,7 @@ QUICK_MODES: Final = ("c8", "c64", "burst")
 INTERRUPTED_STATUS: Final = 130
 
 _EXAMPLES: Final = """examples:
-  make bench                                       the whole comparison, about half an hour
+  make bench                                       the whole comparison, ten minutes
   make bench ARGS=--quick                          a first look in about a minute
   make bench ARGS="--targets nginx,tollway --modes c64 --rounds 5"
   make bench ARGS="--show .tollway/bench/results/FILE.jsonl"
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _plan(asked: argparse.Namespace, home: Path) -> Plan:
+def _plan(asked: argparse.Namespace, home: Path, work: Path) -> Plan:
     targets = asked.targets or QUICK_TARGETS
     modes = asked.modes or (QUICK_MODES if asked.quick else tuple(MODES))
     quiet_wait_s: float = 2.0 if asked.quick else 60.0
@@ -96,6 +96,7 @@ def _plan(asked: argparse.Namespace, home: Path) -> Plan:
         quiet_wait_s=quiet_wait_s,
         window_s=window_s,
         home=home,
+        work=work,
     )
 
 
@@ -138,14 +139,24 @@ def _show(rows: Sequence[Row], *, is_json: bool) -> None:
 
 def _measure(asked: argparse.Namespace) -> int:
     home = bench_home()
-    plan = _plan(asked, home)
-    problem = _problem(plan)
-    if problem is not None:
-        sys.stderr.write(f"bench: {problem}\n")
-        return 2
-    set_up(home, (target.name for target in plan.targets))
-    out: Path = asked.out or home / "results" / f"{time.strftime('%Y%m%dT%H%M%S')}.jsonl"
-    out.parent.mkdir(parents=True, exist_ok=True)
+    with only_one(home) as work:
+        plan = _plan(asked, home, work)
+        problem = _problem(plan)
+        if problem is not None:
+            sys.stderr.write(f"bench: {problem}\n")
+            return 2
+        set_up(home, (target.name for target in plan.targets))
+        out: Path = asked.out or home / "results" / f"{time.strftime('%Y%m%dT%H%M%S')}.jsonl"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        rows, status = _run(plan, out)
+    if rows:
+        _show(rows, is_json=asked.json)
+        sys.stdout.flush()
+        sys.stderr.write(f"\nrows: {out}\n")
+    return status or int(any(isinstance(row, Failed) for row in rows))
+
+
+def _run(plan: Plan, out: Path) -> tuple[list[Row], int]:
     rows: list[Row] = []
 
     def on_row(row: Row) -> None:
@@ -153,15 +164,12 @@ def _measure(asked: argparse.Namespace) -> int:
         append(out, row)
         _progress(row)
 
-    status = 0
     try:
         run(plan, on_row)
     except KeyboardInterrupt:
         sys.stderr.write("bench: interrupted, all stopped\n")
-        status = INTERRUPTED_STATUS
-    _show(rows, is_json=asked.json)
-    sys.stderr.write(f"\nrows: {out}\n")
-    return status or int(any(isinstance(row, Failed) for row in rows))
+        return rows, INTERRUPTED_STATUS
+    return rows, 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _show([row for path in asked.show for row in read(path)], is_json=asked.json)
             return 0
         return _measure(asked)
-    except (SetupFailed, OSError, msgspec.DecodeError) as error:
+    except (AlreadyMeasuring, SetupFailed, OSError, msgspec.DecodeError) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 2
     except KeyboardInterrupt:

@@ -1,8 +1,11 @@
 """Where the bench keeps what it installs and writes: BENCH_HOME, else .tollway/bench here."""
 
+import contextlib
+import fcntl
 import os
+import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +21,31 @@ def bench_home() -> Path:
     home = Path(os.environ.get("BENCH_HOME", _HERE.parent / ".tollway" / "bench")).resolve()
     home.mkdir(parents=True, exist_ok=True)
     return home
+
+
+class AlreadyMeasuring(RuntimeError):
+    """Another bench runs here; two would measure each other."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(f"another bench is running in {home}")
+
+
+@contextlib.contextmanager
+def only_one(home: Path) -> Iterator[Path]:
+    """Gives an empty directory for what targets write. Raises AlreadyMeasuring."""
+    with (home / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyMeasuring(home) from None
+        work = home / "work"
+        # A bench that was killed could not clear it.
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def set_up(home: Path, targets: Iterable[str]) -> None:

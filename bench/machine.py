@@ -11,6 +11,7 @@ import msgspec
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PROC: Final = Path("/proc")
+_LOW_PRIORITY: Final = 10
 
 
 class CoreTime(msgspec.Struct, frozen=True):
@@ -72,6 +73,13 @@ def pin(pid: int, cores: set[int]) -> None:
     for thread in (_PROC / str(pid) / "task").iterdir():
         with contextlib.suppress(ProcessLookupError):
             os.sched_setaffinity(int(thread.name), cores)
+
+
+def yield_to_others(pid: int) -> None:
+    """Lowers the priority of a running process, every thread of it: on a busy core it waits."""
+    for thread in (_PROC / str(pid) / "task").iterdir():
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), _LOW_PRIORITY)
 
 
 def wait_until_quiet(cores: Iterable[int], limit_s: float, *, busy_share_max: float = 0.12) -> None:

@@ -1,91 +1,15 @@
 """Tables of ratios out of rows, and the floors with met or not met."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from statistics import median
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from bench.floors import Floor, floors
 from bench.load import EVENTS, MODES
 from bench.rows import Failed, Measured, Row, Started
-
-FOREIGN_SHARE_MAX: Final = 0.15
-CLEAN_ROUNDS_MIN: Final = 2
-
-
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """Medians over the rounds kept of one target and mode. `is_noisy`: too few clean rounds."""
-
-    target: str
-    mode: str
-    rounds_kept: int
-    rounds: int
-    is_noisy: bool
-    full_core_per_s: float
-    answers_per_s: float
-    cpu_us: float
-    p50_ms: float
-    p99_ms: float
-    pss_mb: float
-    foreign_share: float
-    errors: int
-    parts_cpu_us: dict[str, float]
-    booked_after_s: float | None
-    ledger_difference: int | None
-
-
-Summaries = dict[tuple[str, str], Summary]
-
-
-def kept(rows: Sequence[Measured]) -> tuple[list[Measured], bool]:
-    """The rounds to count, and whether they are noisy.
-
-    Those that others disturbed are dropped where enough are left; otherwise all are kept.
-    """
-    clean = [row for row in rows if row.foreign_share <= FOREIGN_SHARE_MAX]
-    if len(clean) >= CLEAN_ROUNDS_MIN or len(clean) == len(rows):
-        return clean, False
-    return list(rows), True
-
-
-def summarise(rows: Iterable[Row]) -> Summaries:
-    """By target and mode, in the order of their first row."""
-    grouped: dict[tuple[str, str], list[Measured]] = {}
-    for row in rows:
-        if isinstance(row, Measured):
-            grouped.setdefault((row.target, row.mode), []).append(row)
-    return {key: _summary(of) for key, of in grouped.items()}
-
-
-def _summary(rows: Sequence[Measured]) -> Summary:
-    counted, is_noisy = kept(rows)
-    cpu_us = median(row.cpu_us for row in counted)
-    waits = [row.booked_after_s for row in counted if row.booked_after_s is not None]
-    differences = [row.booked - row.answered for row in rows if row.booked is not None]
-    return Summary(
-        target=rows[0].target,
-        mode=rows[0].mode,
-        rounds_kept=len(counted),
-        rounds=len(rows),
-        is_noisy=is_noisy,
-        full_core_per_s=1e6 / cpu_us if cpu_us else math.nan,
-        answers_per_s=median(row.answers_per_s for row in counted),
-        cpu_us=cpu_us,
-        p50_ms=median(row.p50_ms for row in counted),
-        p99_ms=median(row.p99_ms for row in counted),
-        pss_mb=max(row.pss_mb for row in rows),
-        foreign_share=max(row.foreign_share for row in counted),
-        # Of all rounds: an error is no noise.
-        errors=sum(row.errors for row in rows),
-        parts_cpu_us={
-            name: median(row.parts_cpu_us.get(name, 0.0) for row in counted)
-            for name in counted[0].parts_cpu_us
-        },
-        booked_after_s=median(waits) if waits else None,
-        ledger_difference=sum(abs(one) for one in differences) if differences else None,
-    )
+from bench.summary import Summaries, Summary, summarise
 
 
 def as_json(rows: Sequence[Row]) -> dict[str, Any]:
@@ -108,7 +32,7 @@ def as_text(rows: Sequence[Row]) -> str:
         _stream_table(summaries, targets, "burst"),
         _stream_table(summaries, targets, "paced"),
         _cost_table(rows, summaries, targets),
-        _behind_table(summaries),
+        _behind_table(rows, summaries),
         _floor_table(floors(_cpu(summaries), _p50(summaries))),
         _remarks(rows, summaries),
     ]
@@ -201,7 +125,7 @@ def _cost_table(rows: Sequence[Row], summaries: Summaries, targets: Sequence[str
     return _table("Memory (PSS), start, errors", head, lines)
 
 
-def _behind_table(summaries: Summaries) -> str:
+def _behind_table(every: Sequence[Row], summaries: Summaries) -> str:
     of = [summary for summary in summaries.values() if summary.parts_cpu_us]
     if not of:
         return ""
@@ -215,6 +139,9 @@ def _behind_table(summaries: Summaries) -> str:
         ]
         for summary in of
     ]
+    idle = [row.parts_pss_mb for row in every if isinstance(row, Started) and row.parts_pss_mb]
+    if idle:
+        rows.append(["MB idle", *(f"{idle[-1].get(name, 0.0):.0f}" for name in names), "-", "-"])
     title = "Behind Tollway's gateway, CPU us an exchange until all are booked"
     return _table(title, ["mode", *names, "booked after s", "ledger - answers"], rows)
 

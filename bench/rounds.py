@@ -18,8 +18,12 @@ from bench.rows import Failed, Measured, Row, Started
 from bench.targets import Place, Running, Target, check_stream
 
 
+class NotBooked(RuntimeError):
+    """The ledger is wrong before anything was measured."""
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run does. `window_s` overrides the modes' own."""
+    """What a run does. `window_s` overrides the modes' own; `work` is an empty directory."""
 
     targets: Sequence[Target]
     modes: Sequence[Mode]
@@ -29,6 +33,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     quiet_wait_s: float
     window_s: float | None = None
     home: Path
+    work: Path
 
 
 def run(plan: Plan, on_row: Callable[[Row], None]) -> None:
@@ -36,7 +41,7 @@ def run(plan: Plan, on_row: Callable[[Row], None]) -> None:
     with _upstream(plan) as (url, pid):
         for round_no in range(1, plan.rounds + 1):
             for target in plan.targets:
-                with tempfile.TemporaryDirectory(dir=plan.home, prefix=f"{target.name}-") as name:
+                with tempfile.TemporaryDirectory(dir=plan.work, prefix=f"{target.name}-") as name:
                     directory = Path(name)
                     # A server that gives up root must still reach its files.
                     directory.chmod(0o755)
@@ -50,7 +55,14 @@ def run(plan: Plan, on_row: Callable[[Row], None]) -> None:
                     )
                     try:
                         _measure_target(plan, target, place, round_no, on_row)
-                    except (NotReady, LoadFailed, OSError, ValueError, KeyError) as error:
+                    except (
+                        NotReady,
+                        LoadFailed,
+                        NotBooked,
+                        OSError,
+                        ValueError,
+                        KeyError,
+                    ) as error:
                         kept = _keep_logs(plan.home, directory)
                         reason = f"{type(error).__name__}: {error} (logs in {kept})"
                         on_row(Failed(target=target.name, round_no=round_no, reason=reason))
@@ -90,7 +102,7 @@ def _measure_target(
             answered += _load(running, warm_up, plan).answered
         booked = running.count_booked(answered)
         if booked is not None and booked[0] != answered:
-            raise ValueError(f"{booked[0]} exchanges booked after {answered} answers")
+            raise NotBooked(f"{booked[0]} exchanges booked after {answered} answers")
         for mode in plan.modes:
             window_s = plan.window_s or mode.window_s
             measured = msgspec.structs.replace(mode, window_s=window_s)

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from bench.machine import pin, tree
+from bench.machine import pin, tree, yield_to_others
 from bench.programs import Program, free_port
 from bench.targets import CHAT, KEY, Place, Running, Target, answers, post
 from infra.embedded.instance import read_addresses
@@ -142,6 +142,12 @@ def _start(place: Place) -> Iterator[Running]:
         running = RunningTollway(program, data_dir, addresses.environment)
         for pid in running.workers():
             pin(pid, {place.proxy_core})
+        # With a core of their own these would not stand in the load generator's way; the broker
+        # keeps its priority, for the gateway waits for it.
+        for name, pids in running.parts().items():
+            if name not in ("nats", "launcher"):
+                for pid in pids:
+                    yield_to_others(pid)
         _configure(addresses.admin_url, place.upstream_url)
         running.cold_s = program.wait_until(
             lambda: answers(running.url, running.headers, running.model), _READY_TIMEOUT_S
