@@ -5,8 +5,9 @@ nobody else's queued connections, which sockets bound apiece with SO_REUSEPORT w
 """
 
 import asyncio
+import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
@@ -57,8 +58,12 @@ class _InheritedSocketServer(Server):  # type: ignore[misc]
         self._listener = listener
 
     def _init_shared_socket(self) -> None:
-        # The stub file of this release still describes an older constructor.
-        self._shd = SocketHolder(self._listener.fileno(), False, BACKLOG)  # type: ignore[call-arg]
+        # It closes what it is given. (This release's stub file describes an older constructor.)
+        self._shd = SocketHolder(
+            os.dup(self._listener.fileno()),
+            False,
+            BACKLOG,  # type: ignore[call-arg]
+        )
 
 
 async def serve(
@@ -67,19 +72,27 @@ async def serve(
     stop: asyncio.Event,
     *,
     headers_bytes_max: int = 65_536,
-    on_stopping: Sequence[Callable[[], None]] = (),
+    drain: Callable[[], Awaitable[object]] | None = None,
+    end_s: float = 5.0,
 ) -> None:
-    """Serves until `stop` is set, then stops accepting and returns.
+    """Serves until `stop` is set, then closes `listener`, awaits `drain`, and returns.
 
-    Requests under way go on as tasks of this loop: draining them is the caller's.
+    Requests under way go on as tasks of this loop; `drain` ends them in time, what is left of them
+    afterwards has `end_s` more. Raises what the server raises when it ends by itself.
     """
     server = _InheritedSocketServer(app, listener, headers_bytes_max)
     serving = asyncio.create_task(server.serve(), name="serve")
     stopping = asyncio.create_task(stop.wait(), name="serve.stop")
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    for call in on_stopping:
-        call()
+    stopping.cancel()
     if not serving.done():
         server.stop()
-    stopping.cancel()
-    await serving
+        # The server closed its own descriptor; with ours the kernel would still queue connections.
+        listener.close()
+        if drain is not None:
+            await drain()
+        await asyncio.wait({serving}, timeout=end_s)
+    if serving.done():
+        serving.result()
+    else:
+        serving.cancel()

@@ -96,8 +96,9 @@ async def run_data(settings: GatewaySettings, listener: socket.socket, index: in
         path = state_path(settings, index)
         telling = asyncio.create_task(_tell(worker, path), name="state")
 
-        def not_ready() -> None:
+        async def drain() -> None:
             worker.is_ready = False
+            await worker.corridor.drain(float(settings.drain_s))
 
         try:
             await serve(
@@ -105,9 +106,8 @@ async def run_data(settings: GatewaySettings, listener: socket.socket, index: in
                 listener,
                 stop,
                 headers_bytes_max=settings.request_headers_bytes_max,
-                on_stopping=[not_ready],
+                drain=drain,
             )
-            await worker.corridor.drain(float(settings.drain_s))
         finally:
             telling.cancel()
             path.unlink(missing_ok=True)

@@ -24,8 +24,7 @@ async def run(settings: ReportingSettings, log: Log) -> None:
         loop.add_signal_handler(signum, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         listener = bind(settings.reporting_host, settings.reporting_port)
-        # The server takes the descriptor and closes it: closing it again could hit another one.
-        stack.callback(listener.detach)
+        stack.callback(listener.close)
         ledger = ClickHouseLedger(settings)
         stack.callback(ledger.close)
         directory = PostgresKeys(settings) if settings.postgres_url else None
@@ -34,25 +33,10 @@ async def run(settings: ReportingSettings, log: Log) -> None:
         progress = NatsProgress(settings)
         stack.push_async_callback(progress.close)
         app = build_app(ledger, directory, progress, settings, log)
-        serving = asyncio.create_task(serve(app, listener, stop), name="reporting.serve")
         log.info(
             "reporting.listening",
             host=settings.reporting_host,
             port=listener.getsockname()[1],
         )
-        await _until_drained(serving, stop, settings.drain_s)
-        log.info("reporting.stopped", is_drained=serving.done())
-
-
-async def _until_drained(serving: asyncio.Task[None], stop: asyncio.Event, drain_s: float) -> None:
-    """Returns when serving ended, or `drain_s` after the stop; raises what serving raised.
-
-    The server stops accepting at once, and ends when the last question is answered. A question
-    that takes longer is cut, and its query ends by its own limits.
-    """
-    stopping = asyncio.create_task(stop.wait(), name="reporting.stop")
-    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    done, _ = await asyncio.wait({serving}, timeout=drain_s)
-    for ended in done:
-        ended.result()
+        await serve(app, listener, stop, end_s=settings.drain_s)
+        log.info("reporting.stopped")

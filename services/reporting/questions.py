@@ -21,6 +21,11 @@ class Window(msgspec.Struct, frozen=True):
         """In milliseconds, the ledger's resolution."""
         return self.end_s * 1000
 
+    @property
+    def is_whole_hours(self) -> bool:
+        """Whether both bounds are the start of an hour."""
+        return self.start_s % 3600 == 0 == self.end_s % 3600
+
 
 class Filters(msgspec.Struct, frozen=True):
     """Whose entries. Empty means any; ids match any of the list, tags must all be there."""

@@ -182,7 +182,7 @@ async def test_question_under_way_is_answered_before_the_process_ends(
         answer = await asking
         status = await asyncio.wait_for(process.wait(), 30)
 
-    assert (answer.status_code, status) == (200, 0)
+    assert (answer.status_code, status) == (200, 0), answer.text
     assert len(answer.json()["dataPoints"]) == 40_001
 
 

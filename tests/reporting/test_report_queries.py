@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
+from clickhouse_connect.driver.client import Client
+from support.entries import insert_entries, make_entry
 
 from reporting.queries import events, keys
 from reporting.queries.percentiles import percentiles
@@ -43,6 +45,19 @@ QUERIES: dict[str, Query] = {
         TopKeysQuestion(WINDOW, ANYBODY, "", None, is_descending=False, limit=5, offset=10),
         1000,
         is_paged=False,
+    ),
+    "top_keys_whole_hours": top_keys(
+        TopKeysQuestion(
+            Window(1_699_999_200, 1_700_002_800),
+            Filters(key_ids=("key-1",)),
+            "",
+            None,
+            is_descending=True,
+            limit=5,
+            offset=0,
+        ),
+        1000,
+        is_paged=True,
     ),
     "events_page": events.page(EventsQuestion(WINDOW, ANYBODY, limit=50, offset=100), 1000),
     "events_page_filtered": events.page(
@@ -97,3 +112,20 @@ def test_every_query_of_entries_sees_visible_runs_only(name: str) -> None:
     text = QUERIES[name].text
 
     assert text.count("FROM entries") == text.count("run_id = toUUID(")
+
+
+def test_whole_hours_are_answered_from_the_projection(ledger_client: Client) -> None:
+    """Top keys over a month do not read every row; over part of an hour they must."""
+    insert_entries(ledger_client, [make_entry(occurred_at_ms=1_700_000_000_000) for _ in range(9)])
+
+    def plan(name: str) -> str:
+        query = QUERIES[name]
+        bound = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in query.parameters.items()
+        }
+        rows = ledger_client.query(f"EXPLAIN {query.text}", parameters=bound).result_rows
+        return "\n".join(str(row[0]) for row in rows)
+
+    assert "by_key_hour" in plan("top_keys_whole_hours")
+    assert "by_key_hour" not in plan("top_keys")

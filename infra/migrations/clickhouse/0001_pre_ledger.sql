@@ -98,12 +98,15 @@ CREATE TABLE IF NOT EXISTS entries
     INDEX custom_id_bloom custom_id TYPE bloom_filter(0.01) GRANULARITY 4,
     INDEX tags_bloom tags TYPE bloom_filter(0.01) GRANULARITY 4,
 
-    -- Spend by key and hour: top keys over a month must not read every row.
+    -- Spend by key and hour: top keys over a month must not read every row. A report that asks for
+    -- whole hours, keys and visible runs is answered from here.
     PROJECTION by_key_hour
     (
-        SELECT toStartOfHour(occurred_at) AS hour, key_id, sum(requests), sum(cost_usd),
-               sum(input_tokens), sum(output_tokens)
-        GROUP BY hour, key_id
+        SELECT toStartOfHour(occurred_at), run_id, key_id,
+               sum(requests), sum(cost_usd), sum(input_tokens), sum(output_tokens),
+               sumIf(requests, rating_status = 'unpriced'),
+               sumIf(requests, rating_status = 'unknown')
+        GROUP BY toStartOfHour(occurred_at), run_id, key_id
     )
 )
 ENGINE = MergeTree

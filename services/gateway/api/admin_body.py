@@ -1,6 +1,6 @@
 """Reads the JSON body of an admin request the way Go does: unknown members ignored, null absent."""
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from litestar import Request
@@ -23,7 +23,10 @@ async def read(request: Request[Any, Any, Any], kind: type[Body], instance: str)
             field = names.get(name.lower())
             if field is None or bytes(raw) == b"null":
                 continue
-            values[field.name] = msgspec.json.decode(bytes(raw), type=field.type)
+            if msgspec.Raw in get_args(field.type):
+                values[field.name] = raw
+            else:
+                values[field.name] = msgspec.json.decode(bytes(raw), type=field.type)
         return kind(**values)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise AdminProblem(

@@ -15,14 +15,14 @@ FIRST_CHARGE: Final = "kind = 'charge' AND attempt_no = 0 AND duration_us IS NOT
 Conditions = tuple[list[str], dict[str, Parameter]]
 
 
-def conditions(window: Window | None, filters: Filters) -> Conditions:
-    """The terms of a WHERE, and their parameters."""
+def conditions(window: Window | None, filters: Filters, time: str = "occurred_at") -> Conditions:
+    """The terms of a WHERE, and their parameters; `time` is what the window is asked of."""
     terms = [VISIBLE_RUNS]
     parameters: dict[str, Parameter] = {}
     if window is not None:
         # The bounds are constants of the column's own type, so that the sort key is used.
-        terms.append("occurred_at >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')")
-        terms.append("occurred_at < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')")
+        terms.append(f"{time} >= fromUnixTimestamp64Milli({{start_ms:Int64}}, 'UTC')")
+        terms.append(f"{time} < fromUnixTimestamp64Milli({{end_ms:Int64}}, 'UTC')")
         parameters["start_ms"] = window.start_ms
         parameters["end_ms"] = window.end_ms
     for column, values in (

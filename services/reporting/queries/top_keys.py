@@ -3,7 +3,7 @@
 
 from reporting.queries.conditions import conditions, where
 from reporting.queries.query import Query
-from reporting.questions import TopKeysQuestion
+from reporting.questions import Filters, TopKeysQuestion
 
 
 def top_keys(question: TopKeysQuestion, rows_max: int, *, is_paged: bool) -> Query:
@@ -12,7 +12,11 @@ def top_keys(question: TopKeysQuestion, rows_max: int, *, is_paged: bool) -> Que
     A key whose every entry is unpriced ranks as nothing spent; ties go by key id. Not paged: the
     keys of the configuration are yet to be merged in, and the page is cut after that.
     """
-    terms, parameters = conditions(question.window, question.filters)
+    window, filters = question.window, question.filters
+    # Whole hours of keys are kept ready by the projection by_key_hour, which knows only hours.
+    is_kept = window.is_whole_hours and filters == Filters(key_ids=filters.key_ids)
+    time = "toStartOfHour(occurred_at)" if is_kept else "occurred_at"
+    terms, parameters = conditions(window, filters, time)
     direction = "DESC" if question.is_descending else "ASC"
     limit, offset = rows_max + 1, 0
     if is_paged:

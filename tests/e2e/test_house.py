@@ -1,0 +1,264 @@
+"""The whole house, used the way a newcomer uses it."""
+
+import csv
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import httpx
+import openai
+import psutil
+import pytest
+from support.servers import free_port
+
+from e2e.conftest import House, started, tollway
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data"
+TRACES = {
+    "conv": (DATA / "azure_llm_trace_2023_conv_sample.csv", "gpt-4o", ("2.5", "10")),
+    "code": (DATA / "azure_llm_trace_2023_code_sample.csv", "gpt-4o-mini", ("0.15", "0.6")),
+}
+pytestmark = pytest.mark.timeout(180)
+
+
+def report(house: House, **changes: object) -> dict[str, object]:
+    """One bucket over all time, the extra bucket at the end left out."""
+    end = int(time.time()) + 3600
+    body = {"start": end - 7200, "end": end, "increment": 7200, **changes}
+    answer = httpx.post(f"{house.reporting_url}/api/reporting/events", json=body, timeout=20)
+    assert answer.status_code == 200, answer.text
+    return json.loads(answer.text, parse_float=Decimal)
+
+
+def eventually(condition: Callable[[], object], seconds: float = 30) -> object:
+    """The first true value of `condition`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.1)
+
+
+def entry(house: House, custom_id: str, count: int = 1) -> list[dict[str, object]]:
+    """The booked events with this custom id, once there are so many."""
+
+    def found() -> list[dict[str, object]] | None:
+        end = int(time.time()) + 3600
+        answer = httpx.post(
+            f"{house.reporting_url}/api/v2/events",
+            json={"start": end - 7200, "end": end, "customIds": [custom_id]},
+            timeout=20,
+        )
+        events = json.loads(answer.text, parse_float=Decimal)["events"]
+        return events if len(events) >= count else None
+
+    return eventually(found)  # type: ignore[return-value]
+
+
+def readme_commands(pattern: str) -> list[str]:
+    """The shell blocks of the README that contain `pattern`."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return [block for block in blocks if pattern in block]
+
+
+def test_a_trace_is_billed_to_the_last_pico_dollar(house: House):
+    """500 rows of production traffic: counts, tokens and cost are exactly the trace's."""
+    done = house.run("trace", "replay", *(str(path) for path, _, _ in TRACES.values()))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    want: dict[str, tuple[int, int, int, Decimal]] = {}
+    for path, model, (price_in, price_out) in TRACES.values():
+        with path.open() as file:
+            rows = list(csv.DictReader(file))
+        prompt = sum(int(row["ContextTokens"]) for row in rows)
+        completion = sum(int(row["GeneratedTokens"]) for row in rows)
+        cost = prompt * Decimal(price_in) / 10**6 + completion * Decimal(price_out) / 10**6
+        want[model] = (len(rows), prompt, completion, cost)
+
+    def got() -> dict[str, tuple[int, int, int, Decimal]]:
+        points = report(house, filters=["model"])["dataPoints"]
+        return {
+            point["model"]: (
+                point["numberOfRequests"],
+                point["promptTokenCount"],
+                point["completionTokenCount"],
+                Decimal(point["costInUsd"]),
+            )
+            for point in points
+            if point["model"]
+        }
+
+    eventually(lambda: sum(numbers[0] for numbers in got().values()) == 500)
+    assert got() == want
+    assert all(
+        point["successCount"] == point["numberOfRequests"] for point in report(house)["dataPoints"]
+    )
+
+
+def test_the_readme_s_commands_work(house: House):
+    """Every command that the README gives for a running house."""
+    for command in readme_commands("curl "):
+        here = command.replace("http://127.0.0.1:8002", house.proxy_url)
+        here = here.replace("http://127.0.0.1:8003", house.reporting_url)
+        done = subprocess.run(
+            ["bash", "-ec", here],
+            env={**os.environ, "TOLLWAY_KEY": house.demo_key},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        answer = json.loads(done.stdout)
+        assert "choices" in answer or answer["events"]
+    for command in readme_commands("tollway demo"):
+        done = house.run(*shlex.split(command)[1:])
+        assert done.returncode == 0, done.stderr
+        assert "USD" in done.stdout
+
+
+def test_streams_of_the_openai_client_are_billed(house: House):
+    """The printed snippet's client, streamed; usage comes from the provider though not asked."""
+    client = openai.OpenAI(api_key=house.demo_key, base_url=f"{house.proxy_url}/v1")
+    with client:
+        stream = client.chat.completions.create(
+            model="gpt-4o",
+            messages=[{"role": "user", "content": "hi"}],
+            stream=True,
+            extra_headers={
+                "x-custom-event-id": "streamed",
+                "x-demo-usage": "prompt=1000,completion=100",
+            },
+        )
+        chunks = list(stream)
+
+    assert all(chunk.usage is None for chunk in chunks)
+    (event,) = entry(house, "streamed")
+    assert (event["prompt_token_count"], event["completion_token_count"]) == (1000, 100)
+    assert event["cost_in_usd"] == Decimal("0.0035")
+
+
+def test_a_stream_without_usage_is_counted(house: House):
+    """Where the provider reports nothing, we count what went by."""
+    answer = house.chat("counted", stream=True, headers={"x-demo-no-usage": "1"})
+
+    assert answer.status_code == 200
+    (event,) = entry(house, "counted")
+    assert event["prompt_token_count"] > 0
+    assert event["completion_token_count"] > 0
+
+
+def test_an_unknown_model_is_unpriced_and_a_cost_map_prices_it(house: House):
+    """NULL is not zero: the report counts it apart; a costMap overrides the book."""
+    unpriced = house.chat("unpriced", model="nobody-knows-it")
+    setting = httpx.put(
+        f"{house.admin_url}/api/provider-settings",
+        json={
+            "provider": "openai",
+            "setting": {"apikey": "k", "url": demo_upstream_url(house)},
+            "costMap": {
+                "promptCostPerModel": {"nobody-knows-it": 0.1},
+                "completionCostPerModel": {"nobody-knows-it": 0.2},
+            },
+        },
+    ).json()
+    key = httpx.put(
+        f"{house.admin_url}/api/key-management/keys",
+        json={"name": "mapped", "key": "sk-mapped", "settingIds": [setting["id"]]},
+    ).json()
+
+    def priced() -> bool:
+        answer = house.chat(
+            "priced",
+            model="nobody-knows-it",
+            headers={"authorization": "Bearer sk-mapped", "x-demo-usage": "prompt=3,completion=2"},
+        )
+        return answer.status_code == 200
+
+    assert unpriced.status_code == 200
+    eventually(priced)
+    (event,) = entry(house, "priced")
+    assert event["cost_in_usd"] == Decimal("0.0007")
+    assert event["key_id"] == key["keyId"]
+    entry(house, "unpriced")
+    (point, *_) = [
+        point
+        for point in report(house, customIds=["unpriced"])["dataPoints"]
+        if point["numberOfRequests"]
+    ]
+    assert point["unpricedRequests"] == 1
+
+
+def demo_upstream_url(house: House) -> str:
+    """Where the demo provider listens."""
+    (process,) = [one for one in house.processes() if one["name"] == "demo-upstream"]
+    return f"http://127.0.0.1:{process['port']}"
+
+
+@pytest.mark.parametrize("name", ["gateway-worker-1", "metering-1", "nats", "clickhouse"])
+def test_a_killed_process_comes_back_and_nothing_is_lost(house: House, name: str):
+    """kill -9, restarted, counted; what was asked before and after is booked once."""
+    before = f"before-{name}"
+    after = f"after-{name}"
+    house.chat(before)
+    (victim,) = [one for one in house.processes() if one["name"] == name]
+    os.kill(int(str(victim["pid"])), signal.SIGKILL)
+
+    def answers() -> bool:
+        try:
+            return house.chat(after).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    eventually(answers)
+
+    def is_back() -> bool:
+        (now,) = [one for one in house.processes() if one["name"] == name]
+        return now["state"] == "ready" and now["restarts"] == victim["restarts"] + 1
+
+    eventually(is_back)
+    assert len(entry(house, before)) == 1
+    assert len(entry(house, after)) == 1
+
+
+def test_the_audit_agrees(house: House):
+    """Journal, stream, ledger and aggregates say the same."""
+    house.chat("audited")
+    entry(house, "audited")
+
+    def clean() -> bool:
+        done = house.run("audit", "--json")
+        return done.returncode == 0 and bool(json.loads(done.stdout))
+
+    eventually(clean)
+
+
+def test_down_leaves_no_process_and_a_second_up_finds_its_data(tmp_path: Path):
+    """Stopped is stopped; started again, the key and the books are there."""
+    ports = [free_port() for _ in range(3)]
+    try:
+        first = started(tmp_path, ports)
+        assert first.chat("kept").status_code == 200
+        entry(first, "kept")
+        pids = [int(str(one["pid"])) for one in first.processes()]
+        assert tollway("down", "--data-dir", str(tmp_path)).returncode == 0
+
+        assert not [pid for pid in pids if psutil.pid_exists(pid)]
+        assert tollway("status", "--data-dir", str(tmp_path)).returncode == 3
+
+        second = started(tmp_path, ports)
+        assert second == first
+        assert second.chat("kept-too").status_code == 200
+        assert len(entry(second, "kept")) == 1
+        entry(second, "kept-too")
+    finally:
+        tollway("down", "--data-dir", str(tmp_path))
