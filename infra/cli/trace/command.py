@@ -184,12 +184,12 @@ def _show(summary: dict[str, Any], *, books_agree: bool) -> None:
 
     console = Console()
     table = Table("", "requests", "succeeded", "prompt", "completion", "USD", box=None)
-    table.columns[0].overflow = "fold"
     for name in ("requests", "succeeded", "prompt", "completion", "USD"):
         column = next(column for column in table.columns if column.header == name)
         column.justify = "right"
     for file in summary["files"]:
-        table.add_row(f"{file['file']} as {file['model']}", *_cells(file, file["sent"]), "")
+        label = f"{Path(file['file']).stem[-9:]} as {file['model']}"
+        table.add_row(label, *_cells(file, file["sent"]), "")
     table.add_row("played", *_cells(summary, summary["requests"]), "")
     if "ledger" in summary:
         ledger = summary["ledger"]
