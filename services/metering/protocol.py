@@ -109,9 +109,9 @@ class PartitionMeter:
         await self._read_lost()
         reading = await self._read()
         self._silence(reading)
-        await self._mend_gaps(reading)
+        is_mended = await self._mend_gaps(reading)
         async with self._slots:
-            return await self._work(reading)
+            return await self._work(reading) or is_mended
 
     async def _work(self, reading: Reading) -> bool:
         settled = await self._settle(reading, NO_BATCH)
@@ -300,7 +300,9 @@ class PartitionMeter:
                 0, None, 0, mark.segment_no, verify_to=mark.offset
             )
 
-    async def _mend_gaps(self, reading: Reading) -> None:
+    async def _mend_gaps(self, reading: Reading) -> bool:
+        """Ask for what is missing; whether parcels were sent through once more."""
+        is_mended = False
         now_ms = self._clock.monotonic_ms()
         for name, gap in reading.gaps.items():
             incarnation = bytes.fromhex(name)
@@ -311,6 +313,7 @@ class PartitionMeter:
                 # the first of it is then booked across the gap.
                 await self._republish(incarnation, gap, reading)
                 self._republished.add(name)
+                is_mended = True
             asked_at_ms = self._asked_at_ms.get(name)
             if asked_at_ms is None or now_ms - asked_at_ms >= self._limits.gap_ask_ms:
                 self._asked_at_ms[name] = now_ms
@@ -319,6 +322,7 @@ class PartitionMeter:
                 await self._stream.ask_again(
                     incarnation, 0 if position is None else position.offset
                 )
+        return is_mended
 
     async def _republish(self, incarnation: bytes, gap: Gap, reading: Reading) -> None:
         assert self._checkpoint is not None

@@ -24,7 +24,7 @@ from metering.protocol import PartitionMeter
 LIMITS = Limits(
     delay_ms=0,
     booking_deadline_ms=1_000,
-    execution_max_ms=1_000,
+    execution_max_ms=500,
     close_grace_ms=1_000,
     gap_ask_ms=100,
     lost_check_ms=0,

@@ -1,0 +1,305 @@
+"""Faults at the ledger's seam: lost answers, late inserts, a killed engine, tokens without rows."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+from conftest import Stack, book_all
+from proxy import HttpProxy, first_insert, is_insert
+from shipping import eventually, exchanges
+from support.servers import RunningServer
+from support.stores import NatsServer, migrated
+
+from contracts.checkpoint import encode
+from contracts.ledger import Entry
+from metering.adapters.clickhouse_ledger import ClickHouseLedger
+from metering.adapters.native_block import EntryBlock
+from metering.ports import Superseded, Unavailable
+from metering.protocol import PartitionMeter
+
+pytestmark = pytest.mark.xdist_group("metering-clickhouse")
+
+A_MONTH_MS = 31 * 86_400_000
+
+
+async def ship_two_months(stack: Stack, count: int, partition: int = 0) -> None:
+    """Exchanges of this month and the last, so that a batch has two parts."""
+    shipper = await stack.shipper(partition)
+    now_ms = int(time.time() * 1000)
+    for n in range(count):
+        shipper.write(exchanges(1, at_ms=now_ms - (A_MONTH_MS if n % 2 else 0)))
+    await shipper.ship()
+
+
+async def fails(meter: PartitionMeter) -> None:
+    with pytest.raises(Unavailable):
+        await meter.step()
+
+
+async def test_a_lost_answer_is_not_repeated_but_proved(stack: Stack) -> None:
+    """The insert landed, its answer did not: one request on the wire, recovery finds all rows."""
+    await ship_two_months(stack, 20)
+    async with HttpProxy(stack.database.url) as proxy:
+        proxy.harm = first_insert("cut")
+        meter = await stack.meter(clickhouse_url=proxy.url)
+        await fails(meter)
+        assert sum(map(is_insert, proxy.requests)) == 1
+        assert (await stack.totals())["rows"] == 20
+        await book_all(meter)
+        assert sum(map(is_insert, proxy.requests)) == 1
+    assert meter.progress.recoveries == 1
+    assert await stack.totals() == {"rows": 20, "events": 20, "requests": 20, "wrong": 0}
+
+
+async def test_an_insert_lost_on_the_way_is_filled(stack: Stack) -> None:
+    """The request never arrived: recovery inserts every row under the second attempt's token."""
+    await ship_two_months(stack, 20)
+    async with HttpProxy(stack.database.url) as proxy:
+        proxy.harm = first_insert("lose")
+        meter = await stack.meter(clickhouse_url=proxy.url)
+        await fails(meter)
+        assert (await stack.totals())["rows"] == 0
+        await book_all(meter)
+    assert await stack.totals() == {"rows": 20, "events": 20, "requests": 20, "wrong": 0}
+
+
+async def test_a_zombie_insert_is_refused_after_its_deadline(stack: Stack) -> None:
+    """Cancelled here, alive on the wire: it wakes when another owner has booked the batch."""
+    await ship_two_months(stack, 20)
+    async with HttpProxy(stack.database.url) as proxy:
+        proxy.harm = first_insert("hold")
+        zombie = asyncio.create_task((await stack.meter(clickhouse_url=proxy.url)).step())
+        await proxy.harmed.wait()
+        zombie.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await zombie
+        await book_all(await stack.meter())
+        assert (await stack.totals())["rows"] == 20
+        proxy.release.set()
+        await eventually(lambda: _has(proxy.late_answers))
+        assert b"in_time" in proxy.late_answers[0]
+    assert await stack.totals() == {"rows": 20, "events": 20, "requests": 20, "wrong": 0}
+
+
+async def _has(answers: Sequence[bytes]) -> bool:
+    return bool(answers)
+
+
+async def test_a_zombie_insert_within_its_deadline_is_found(stack: Stack) -> None:
+    """It lands while the next owner waits: that one counts the rows and adds none."""
+    await ship_two_months(stack, 20)
+    async with HttpProxy(stack.database.url) as proxy:
+        proxy.harm = first_insert("hold")
+        zombie = asyncio.create_task((await stack.meter(clickhouse_url=proxy.url)).step())
+        await proxy.harmed.wait()
+        zombie.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await zombie
+        heir = await stack.meter()
+        booking = asyncio.create_task(book_all(heir))
+        await asyncio.sleep(0.2)
+        proxy.release.set()
+        await booking
+    assert heir.progress.recoveries == 1
+    assert await stack.totals() == {"rows": 20, "events": 20, "requests": 20, "wrong": 0}
+
+
+class HalfLedger:
+    """The real ledger, whose next insert leaves one month's rows and then fails."""
+
+    def __init__(self, ledger: ClickHouseLedger) -> None:
+        self._ledger = ledger
+        self._entries: Sequence[Entry] = ()
+        self.is_broken = True
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._ledger, name)
+
+    def seal(self, entries: Sequence[Entry]) -> EntryBlock:
+        self._entries = entries
+        return self._ledger.seal(entries)
+
+    async def insert(self, block: EntryBlock, token: str, insert_by_ms: int) -> None:
+        if not self.is_broken:
+            await self._ledger.insert(block, token, insert_by_ms)
+            return
+        self.is_broken = False
+        first = min(entry.occurred_at_ms for entry in self._entries)
+        half = [e for e in self._entries if e.occurred_at_ms < first + A_MONTH_MS // 2]
+        await self._ledger.insert(self._ledger.seal(half), token, insert_by_ms)
+        raise Unavailable("killed between two parts")
+
+
+async def test_half_a_batch_is_completed(stack: Stack) -> None:
+    """One part is there, the other not: only the missing rows are inserted."""
+    await ship_two_months(stack, 20)
+    meter = await stack.meter(ledger=HalfLedger)
+    await fails(meter)
+    assert (await stack.totals())["rows"] == 10
+    await book_all(meter)
+    assert await stack.totals() == {"rows": 20, "events": 20, "requests": 20, "wrong": 0}
+
+
+async def test_a_copy_in_the_ledger_is_taken_back(stack: Stack) -> None:
+    """Rows doubled against all guards are reversed, so that the net stays one."""
+    await ship_two_months(stack, 20)
+
+    class Doubling(HalfLedger):
+        async def insert(self, block: EntryBlock, token: str, insert_by_ms: int) -> None:
+            if self.is_broken:
+                await self._ledger.insert(block, f"{token}-again", insert_by_ms)
+            await super().insert(block, token, insert_by_ms)
+
+    meter = await stack.meter(ledger=Doubling)
+    await fails(meter)
+    assert (await stack.totals())["rows"] == 30
+    await book_all(meter)
+    assert meter.progress.copies_reversed == 10
+    totals = await stack.totals()
+    assert totals == {"rows": 40, "events": 20, "requests": 20, "wrong": 0}
+
+
+async def test_a_batch_whose_rows_would_differ_now_is_filled_by_event(stack: Stack) -> None:
+    """Another build recovers: the drift is seen, nothing is lost or doubled."""
+    await ship_two_months(stack, 20)
+    await fails(await stack.meter(ledger=HalfLedger))
+    checkpoint = await stack.checkpoint()
+    assert checkpoint.pending is not None
+    drifted = msgspec.structs.replace(
+        checkpoint, pending=msgspec.structs.replace(checkpoint.pending, rows_sha="other")
+    )
+    bucket = await stack.jetstream.key_value("CHECKPOINTS")
+    await bucket.put("p.0", encode(drifted))
+    meter = await stack.meter(build="other")
+    await book_all(meter)
+    assert meter.progress.pending_drifts == 1
+    assert await stack.totals() == {"rows": 20, "events": 20, "requests": 20, "wrong": 0}
+    [[builds]] = await stack.http.rows("SELECT groupUniqArray(build) FROM entries")
+    assert builds == ["test"]
+
+
+async def test_a_batch_keeps_the_price_book_it_began_with(stack: Stack) -> None:
+    """The current book changes between tries: the manifest's one is used."""
+    await ship_two_months(stack, 4)
+    await fails(await stack.meter(ledger=HalfLedger))
+    books = await stack.jetstream.key_value("PRICE_BOOKS")
+    old = (await books.get("current")).value
+    await books.put("current", b"0" * 64)
+    meter = await stack.meter()
+    # Recovery needs no current book; the next batch does, and there is none.
+    with contextlib.suppress(Exception):
+        await meter.step()
+    assert await stack.totals() == {"rows": 4, "events": 4, "requests": 4, "wrong": 0}
+    [[versions, costs]] = await stack.http.rows(
+        "SELECT groupUniqArray(price_book), uniqExact(cost_usd) FROM entries"
+    )
+    assert versions == [(old or b"").decode()]
+    assert int(costs) == 1
+
+
+async def test_a_stuck_batch_survives_a_window_of_others(stack: Stack) -> None:
+    """One partition is stuck while others insert more blocks than the server remembers tokens of."""
+    client = stack.database.client()
+    client.command("ALTER TABLE entries MODIFY SETTING non_replicated_deduplication_window = 5")
+    client.close()
+    await ship_two_months(stack, 10)
+    async with HttpProxy(stack.database.url) as proxy:
+        proxy.harm = first_insert("cut")
+        await fails(await stack.meter(clickhouse_url=proxy.url))
+    other = await stack.meter(1)
+    for _ in range(6):
+        await ship_two_months(stack, 2, partition=1)
+        await book_all(other)
+    await book_all(await stack.meter())
+    assert await stack.totals() == {"rows": 22, "events": 22, "requests": 22, "wrong": 0}
+
+
+# ---- an engine of the test's own
+
+
+@pytest.fixture
+async def own_stack(
+    nats_server: NatsServer, clickhouse_server: RunningServer
+) -> AsyncIterator[Stack]:
+    """A stack whose engine may be killed."""
+    await nats_server.migrate(price_book=True)
+    stack = Stack(nats_server.url, migrated(clickhouse_server.url, "tollway"))
+    await stack.open()
+    yield stack
+    await stack.close()
+
+
+async def test_an_engine_killed_during_inserts_loses_and_doubles_nothing(
+    own_stack: Stack, clickhouse_server: RunningServer
+) -> None:
+    """kill -9 as soon as an insert is on its way, three times."""
+    expected = 0
+    for round_no in range(3):
+        await ship_two_months(own_stack, 400)
+        expected += 400
+        async with HttpProxy(own_stack.database.url) as proxy:
+            proxy.harm = first_insert("cut")
+            meter = await own_stack.meter(clickhouse_url=proxy.url)
+            booking = asyncio.create_task(meter.step())
+            await proxy.harmed.wait()
+            await asyncio.sleep(0.004 * round_no)
+            clickhouse_server.kill()
+            with contextlib.suppress(Unavailable, Superseded):
+                await booking
+        clickhouse_server.start()
+        await book_all(await own_stack.meter())
+        totals = await own_stack.totals()
+        assert totals == {
+            "rows": expected,
+            "events": expected,
+            "requests": expected,
+            "wrong": 0,
+        }
+
+
+@pytest.mark.strace
+async def test_a_token_without_rows_is_found_by_the_count(
+    own_stack: Stack, clickhouse_server: RunningServer, tmp_path: Path
+) -> None:
+    """A rename fails once between token and part: a repeat of the token answers OK and inserts
+    nothing, so only counting can tell."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("needs strace")
+    await ship_two_months(own_stack, 100)
+    meter = await own_stack.meter()
+    await meter._open()  # so that only the insert is under the fault
+    log = tmp_path / "strace.log"
+    tracing = subprocess.Popen(  # noqa: ASYNC220 - the fault is there at once
+        [
+            strace, "-f", "-qq", "-p", str(clickhouse_server.pid), "-o", str(log),
+            "-e", "trace=rename,renameat,renameat2",
+            "-e", "inject=rename,renameat,renameat2:error=EIO:when=1",
+        ],
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        await asyncio.sleep(0.7)
+        if tracing.poll() is not None:
+            pytest.skip("not allowed to trace")
+        with contextlib.suppress(Unavailable):
+            await meter.step()
+    finally:
+        os.kill(tracing.pid, signal.SIGINT)
+        tracing.wait()
+    assert "INJECTED" in log.read_text()
+    await book_all(meter)
+    assert await own_stack.totals() == {
+        "rows": 100,
+        "events": 100,
+        "requests": 100,
+        "wrong": 0,
+    }
