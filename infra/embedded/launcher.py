@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from importlib import metadata
 from pathlib import Path
 from signal import SIGKILL, SIGQUIT
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -33,7 +33,7 @@ from infra.embedded.settings import EmbeddedSettings
 from runtime.children import Child, RestartLimits, Step, Supervisor, run_until_signal
 from runtime.logs import Log, LogFileSettings, LogSettings, RotatedFile, tail
 from runtime.ports import require_free
-from runtime.settings import Duration, load
+from runtime.settings import Duration, Secret, load
 from runtime.spawn import Spawned
 from runtime.state import ProcessState
 
@@ -64,8 +64,12 @@ SERVICE_STOP_MARGIN_S: Final = 30.0
 class LauncherSettings(msgspec.Struct, frozen=True):
     """What the launcher itself reads from the environment it passes on."""
 
-    drain_s: Duration = Duration(30)
-    admin_pass: str = ""
+    drain_s: Annotated[
+        Duration, msgspec.Meta(description="how long the services may take to finish at a stop")
+    ] = Duration(30)
+    admin_pass: Annotated[
+        Secret, msgspec.Meta(description="what admin callers, the launcher too, send as X-API-KEY")
+    ] = Secret("")
 
 
 class StepFailed(RuntimeError):
@@ -322,7 +326,7 @@ class _Up:
             self._data_dir,
             self.addresses.admin_url,
             self.addresses.demo_upstream_url,
-            self._settings.admin_pass,
+            self._settings.admin_pass.reveal(),
         )
 
     def announcement(self, demo: Demo | None) -> Announcement:
