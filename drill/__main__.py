@@ -1,0 +1,94 @@
+"""`python -m drill`: seeds of faults against the whole product; status 1 when the books are wrong."""
+
+import argparse
+import asyncio
+import random
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+from drill import schedule
+from drill.installation import Installation
+from drill.load import Load
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m drill", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=6, help="how many, from --first on")
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--faults", type=int, default=20, help="faults a seed")
+    parser.add_argument("--rate", type=float, default=40.0, help="requests a second")
+    parser.add_argument("--only", action="append", default=[], help="this fault only; repeatable")
+    parser.add_argument("--keep", action="store_true", help="keep the data of clean seeds too")
+    parser.add_argument("--list", action="store_true", help="name every fault and end")
+    return parser.parse_args()
+
+
+async def _seed(arguments: argparse.Namespace, seed: int) -> schedule.Outcome:
+    directory = Path(tempfile.mkdtemp(prefix=f"tollway-drill-{seed}-"))
+    chance = random.Random(seed)
+    if arguments.only:
+        names = [chance.choice(arguments.only) for _ in range(arguments.faults)]
+    else:
+        names = schedule.plan(chance, arguments.faults)
+    began = time.monotonic()
+
+    def note(text: str) -> None:
+        sys.stderr.write(f"  seed {seed} {time.monotonic() - began:6.1f} s  {text}\n")
+
+    async with Installation.running(directory) as installation:
+        load = Load(installation.proxy_port, installation.key, chance, f"s{seed}")
+        note("up")
+        outcome = await schedule.run(
+            installation, load, names, seed, per_s=arguments.rate, note=note
+        )
+    if outcome.is_clean and not arguments.keep:
+        shutil.rmtree(directory)
+    else:
+        sys.stderr.write(f"  seed {seed} kept in {directory}\n{outcome.verdict}\n")
+        if outcome.problem:
+            sys.stderr.write(f"  {outcome.problem}\n")
+    return outcome
+
+
+_COLUMNS = ("requests", "whole", "refused", "unanswered", "booked", "abandoned", "corrections")
+_BAD = ("unpriced", "lost", "doubled", "wrong", "strange")
+
+
+async def _run(arguments: argparse.Namespace) -> int:
+    outcomes = []
+    for seed in range(arguments.first, arguments.first + arguments.seeds):
+        outcome = await _seed(arguments, seed)
+        outcomes.append(outcome)
+        row = outcome.verdict.row()
+        line = {"seed": seed, "took_s": round(outcome.took_s, 1), **row, "faults": outcome.faults}
+        sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
+        sys.stdout.flush()
+    head = ("seed", "faults", "took_s", *_COLUMNS, *_BAD)
+    sys.stdout.write("\n" + " ".join(f"{name:>11}" for name in head) + "\n")
+    for outcome in outcomes:
+        row = outcome.verdict.row()
+        cells = (outcome.seed, len(outcome.faults), round(outcome.took_s), *map(row.get, head[3:]))
+        sys.stdout.write(" ".join(f"{cell!s:>11}" for cell in cells) + "\n")
+    sums = [sum(outcome.verdict.row()[name] for outcome in outcomes) for name in head[3:]]
+    faults = sum(len(outcome.faults) for outcome in outcomes)
+    took_s = round(sum(outcome.took_s for outcome in outcomes))
+    sys.stdout.write(" ".join(f"{cell!s:>11}" for cell in ("all", faults, took_s, *sums)) + "\n")
+    return 0 if all(outcome.is_clean for outcome in outcomes) else 1
+
+
+def main() -> int:
+    """The exit status."""
+    arguments = _arguments()
+    if arguments.list:
+        sys.stdout.write("\n".join(schedule.CATALOGUE) + "\n")
+        return 0
+    return asyncio.run(_run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

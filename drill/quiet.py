@@ -1,0 +1,80 @@
+"""Waiting until the books are closed: all shipped, all booked, nobody dead left to adopt."""
+
+import asyncio
+import time
+from typing import Final
+
+import httpx
+import nats.errors
+from nats.js.errors import Error as JetStreamError
+
+from drill.books import Verdict, aggregates_differ, compare
+from drill.installation import Installation
+from drill.load import Load
+from drill.stores import Broker, consumer_problems
+
+_POLL_S: Final = 0.25
+_HOPELESS_S: Final = 10.0
+"""Quiet for so long and still not clean: it will not be."""
+
+_LANES: Final = 2
+
+
+def incarnations(installation: Installation) -> int:
+    """Incarnations that have segments in the journal."""
+    journal = installation.directory / "journal"
+    return len({path.name.split(".")[0] for path in journal.glob("*.seg")})
+
+
+async def unquiet(installation: Installation) -> str | None:
+    """Why the books are still open, None when they are not."""
+    expected = len(installation.workers()) * _LANES
+    found = incarnations(installation)
+    if found != expected:
+        return f"{found} incarnations in the journal, the living have {expected}"
+    try:
+        async with Broker.open(installation) as broker:
+            for number, stand in (await broker.partitions()).items():
+                if not stand.is_booked:
+                    return f"partition {number} is not booked to its end"
+    except (nats.errors.Error, JetStreamError, OSError, TimeoutError) as error:
+        return f"NATS: {error!r}"
+    return None
+
+
+async def settle(
+    installation: Installation, load: Load, *, timeout_s: float = 45.0, again_after_s: float = 0.3
+) -> Verdict:
+    """The verdict once the books are closed, looked at twice.
+
+    A verdict that is not clean is given after the timeout, or when nothing moves any more; what
+    kept the books open stands in its `lost`.
+    """
+    deadline = time.monotonic() + timeout_s
+    quiet_since: float | None = None
+    reason: str | None = "nobody looked"
+    verdict = Verdict()
+    while time.monotonic() < deadline:
+        reason = await unquiet(installation)
+        now = time.monotonic()
+        quiet_since = (quiet_since or now) if reason is None else None
+        try:
+            verdict = await compare(installation, load.told)
+        except (httpx.HTTPError, RuntimeError) as error:
+            verdict = Verdict(lost=[f"the ledger cannot be read: {error!r}"])
+        if quiet_since is not None:
+            if verdict.is_clean:
+                break
+            if now - quiet_since > _HOPELESS_S:
+                return verdict
+        await asyncio.sleep(_POLL_S)
+    if reason is not None:
+        problems = "; ".join(sorted(set(consumer_problems(installation))))
+        verdict.lost.append(f"the books are not closed: {reason}. Metering says: {problems or '-'}")
+        return verdict
+    # What comes too late, a repeated insert or a re-sent parcel, would come now.
+    await asyncio.sleep(again_after_s)
+    verdict = await compare(installation, load.told)
+    if await aggregates_differ(installation):
+        verdict.wrong.append("the projection and the rows differ")
+    return verdict
