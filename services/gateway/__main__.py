@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -48,6 +49,18 @@ def _admin_probe(port: int) -> Probe:
     return probe
 
 
+class _Listening(Supervisor):
+    """The children of sockets that we hold: a stop closes them first, so that nobody queues."""
+
+    listeners: tuple[int, ...] = ()
+
+    async def stop(self) -> None:
+        listeners, self.listeners = self.listeners, ()
+        for descriptor in listeners:
+            os.close(descriptor)
+        await super().stop()
+
+
 def supervisor(settings: GatewaySettings, log: Log) -> Supervisor:
     """The gateway's children. Sockets are bound here and inherited. Raises PortInUse."""
     for port, host in (
@@ -74,7 +87,7 @@ def supervisor(settings: GatewaySettings, log: Log) -> Supervisor:
         )
         for index in range(1, settings.worker_count + 1)
     )
-    return Supervisor(
+    gateway = _Listening(
         "gateway",
         [
             Child(
@@ -91,6 +104,8 @@ def supervisor(settings: GatewaySettings, log: Log) -> Supervisor:
         data_dir=Path(settings.data_dir).resolve(),
         log=log,
     )
+    gateway.listeners = (proxy_fd, admin_fd)
+    return gateway
 
 
 def _check_config(*structs: msgspec.Struct) -> None:
