@@ -7,6 +7,8 @@ from typing import Any, Final
 import httpx
 import msgspec
 
+from infra.cli.problems import Problem
+
 REPORT_TIMEOUT_S: Final = 30.0
 POLL_S: Final = 0.25
 WINDOW_MARGIN_S: Final = 2
@@ -23,7 +25,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reports:
-    """Asks reporting on behalf of a command. Raises httpx.HTTPError."""
+    """Asks reporting on behalf of a command. Raises Problem."""
 
     def __init__(self, url: str, admin_pass: str) -> None:
         headers = {"x-api-key": admin_pass} if admin_pass else {}
@@ -44,9 +46,7 @@ class Reports:
             "increment": max(1, end - start),
             "filters": [],
         }
-        response = await self._client.post("/api/reporting/events", json=question)
-        response.raise_for_status()
-        points = response.json()["dataPoints"]
+        points = (await self._ask("/api/reporting/events", question))["dataPoints"]
         return Totals(
             requests=sum(point["numberOfRequests"] for point in points),
             succeeded=sum(point["successCount"] for point in points),
@@ -64,10 +64,20 @@ class Reports:
             "limit": limit,
             "dateOrder": "asc",
         }
-        response = await self._client.post("/api/v2/events", json=question)
-        response.raise_for_status()
-        events: list[dict[str, Any]] = response.json()["events"]
+        events: list[dict[str, Any]] = (await self._ask("/api/v2/events", question))["events"]
         return events
+
+    async def _ask(self, path: str, question: dict[str, Any]) -> dict[str, Any]:
+        try:
+            response = await self._client.post(path, json=question)
+        except httpx.HTTPError as error:
+            raise Problem(f"reporting at {self._client.base_url}: {error!r}") from error
+        if response.status_code == 401:
+            raise Problem("reporting wants the admin password: set ADMIN_PASS as the instance has")
+        if response.status_code != 200:
+            raise Problem(f"{path} answered {response.status_code}: {response.text[:500]}")
+        answer: dict[str, Any] = response.json()
+        return answer
 
     async def until_metered(
         self, key_id: str, start: int, requests: int, timeout_s: float
