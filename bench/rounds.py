@@ -149,8 +149,7 @@ def _measure(
         status_errors=counted.status_errors,
         socket_errors=counted.socket_errors,
         timeouts=counted.timeouts,
-        # All connections have one under way when the window ends.
-        answers_per_s=max(0, counted.sent - mode.connections) / mode.window_s,
+        answers_per_s=_rate(counted, mode, elapsed_s),
         answer_bytes=counted.bytes / answers,
         p50_ms=counted.p50_us / 1e3,
         p99_ms=counted.p99_us / 1e3,
@@ -164,6 +163,15 @@ def _measure(
         booked=None if booked is None else booked[0] - booked_before,
         booked_after_s=None if booked is None else booked[1],
     )
+
+
+def _rate(counted: Counted, mode: Mode, elapsed_s: float) -> float:
+    """All connections have one under way when the window ends, so the others were answered in it.
+
+    Where none was, only the time until all were says something.
+    """
+    in_window = counted.sent - mode.connections
+    return in_window / mode.window_s if in_window > 0 else counted.answered / elapsed_s
 
 
 def _nginx_version() -> str:
