@@ -196,6 +196,7 @@ async def test_a_well_framed_answer_is_read_and_the_connection_kept(
     assert first == body
     assert await again.read(100) == b"second"
     assert server.connection_count == 1
+    assert b"Trailer" not in dict(response.headers)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from upstream.conftest import OpenEngine, Serve, ask
+from upstream.conftest import OpenEngine, Serve, TestCa, ask
 from upstream.scripted_server import Peer, answering, ending, plain
 
 from gateway.adapters.fast_upstream import FastUpstream
@@ -140,12 +140,14 @@ async def test_a_streamed_request_of_which_nothing_left_is_sent_again(
 async def test_a_retry_takes_a_new_connection(serve: Serve, open_engine: OpenEngine) -> None:
     """After a restart of the server every idle connection is dead; one request finds one of them."""
     together = asyncio.Barrier(3)
+    lost: list[int] = []
 
     async def stale(peer: Peer) -> None:
         await peer.request()
         await together.wait()
         await peer.send(plain(b"first"))
         await peer.request()
+        lost.append(1)
 
     server = await serve(stale, stale, stale, answering(plain(b"second")))
     upstream = open_engine(connections_per_origin_max=3)
@@ -158,6 +160,7 @@ async def test_a_retry_takes_a_new_connection(serve: Serve, open_engine: OpenEng
     second = await one(is_repeatable=True)
 
     assert second == b"second"
+    assert lost == [1]
     assert server.connection_count == 4
 
 
@@ -279,6 +282,39 @@ async def test_a_cancelled_connect_gives_its_slot_back(
     async with asyncio.timeout(5):
         await server.everyone_gone()
 
+    assert upstream._pools == {}
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_cancelling_at_any_turn_leaves_no_slot_taken(
+    scheme: str, serve: Serve, open_engine: OpenEngine, test_ca: TestCa
+) -> None:
+    """Resolving, connecting, shaking hands, asking, reading: the next request is always served."""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(plain(b"ok"))
+
+    server = await serve(script, tls=test_ca.server("good", []) if scheme == "https" else None)
+    upstream = open_engine(
+        connections_per_origin_max=1, pool_timeout_s=3.0, ca_file=str(test_ca.ca_file)
+    )
+
+    async def one(headers: list[tuple[bytes, bytes]]) -> bytes:
+        response = await upstream.send(ask(server.origin("localhost"), headers=headers))
+        return await response.read(10)
+
+    for turns in range(40):
+        task = asyncio.create_task(one([]))
+        for _ in range(turns):
+            await asyncio.sleep(0.0003 if turns % 2 else 0)
+        task.cancel()
+        await asyncio.wait([task])
+
+        # Asked to close, so that the next turn begins with a connect.
+        assert await one([(b"Connection", b"close")]) == b"ok"
+        await upstream._clock.abort_all()
     assert upstream._pools == {}
 
 

@@ -176,7 +176,6 @@ class FastConnection(asyncio.Protocol):
         # Paused means that something is unsent. One and not zero: uvloop's TLS transport pauses at
         # the mark and not above it, so that zero would pause it with nothing to send.
         self.transport.set_write_buffer_limits(high=1, low=0)
-        self._clock.watch(self)
 
     def data_received(self, data: bytes) -> None:
         response = self._response

@@ -80,7 +80,12 @@ class OriginPool:
             except BaseException:
                 self._give_slot()
                 raise
+            if connection.is_closed:
+                self._give_slot()
+                raise ConnectFailed(f"{self.origin.host} closed the connection at once")
+            # Not before: of a connect that was given up, no end is ever told.
             self._members.add(connection)
+            self._clock.watch(connection)
             return connection
 
     async def open_fresh(self) -> FastConnection:
