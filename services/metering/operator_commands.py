@@ -2,11 +2,20 @@
 
 import argparse
 import sys
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
 
 from contracts import subjects
+from metering.adapters.clickhouse_ledger import ClickHouse
 from metering.adapters.nats_link import NatsLink, as_unavailable
+from metering.audit import as_text, audit
+from metering.clock import SystemClock
 from metering.ports import Refused, Superseded, Unavailable
 from metering.settings import MeteringSettings
+
+_DAY_MS: Final = 86_400_000
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +29,12 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "resync", help="forget a partition's checkpoint: it is made anew from the ledger"
     )
     resync.add_argument("partition", type=int)
+    check = commands.add_parser(
+        "audit", help="journal = stream = ledger = projection for a window; status 1 if different"
+    )
+    check.add_argument("--from", dest="begin", help="RFC 3339 or Unix ms; default a day before")
+    check.add_argument("--to", dest="end", help="RFC 3339 or Unix ms, exclusive; default now")
+    check.add_argument("--json", action="store_true", help="the findings as one JSON object")
 
 
 async def run(arguments: argparse.Namespace, settings: MeteringSettings) -> int:
@@ -35,12 +50,46 @@ async def run(arguments: argparse.Namespace, settings: MeteringSettings) -> int:
         try:
             if arguments.command == "lost":
                 return await _lost(link, arguments.incarnation)
+            if arguments.command == "audit":
+                return await _audit(link, settings, arguments)
             return await _resync(link, arguments.partition)
         finally:
             await link.close()
     except (Unavailable, Refused, Superseded, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+
+
+async def _audit(link: NatsLink, settings: MeteringSettings, arguments: argparse.Namespace) -> int:
+    now_ms = SystemClock().now_ms()
+    to_ms = _instant_ms(arguments.end, now_ms)
+    from_ms = _instant_ms(arguments.begin, to_ms - _DAY_MS)
+    clickhouse = ClickHouse(
+        settings.clickhouse_url,
+        user=settings.clickhouse_user,
+        password=settings.clickhouse_password.reveal(),
+        database=settings.clickhouse_database,
+        query_timeout_s=float(settings.audit_timeout),
+    )
+    try:
+        findings = await audit(link, clickhouse, settings.data_path, from_ms, to_ms)
+    finally:
+        await clickhouse.close()
+    text = msgspec.json.encode(findings).decode() if arguments.json else as_text(findings)
+    sys.stdout.write(text + "\n")
+    return 0 if findings.is_right else 1
+
+
+def _instant_ms(text: str | None, default_ms: int) -> int:
+    """Raises ValueError when it is no instant."""
+    if text is None:
+        return default_ms
+    if text.isdigit():
+        return int(text)
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        instant = instant.replace(tzinfo=UTC)
+    return round(instant.timestamp() * 1000)
 
 
 async def _lost(link: NatsLink, name: str) -> int:

@@ -646,6 +646,8 @@ class PartitionMeter:
             _, revision = await self._checkpoints.read()
             if revision != self._revision:
                 raise Superseded(f"partition {self.partition}: another revision stands")
+            # Nor would a reader whose stream was replaced: it waits for a sequence that may not come.
+            self._compare_with_stream(self._checkpoint, await self._stream.state())
             await self._sync_clock(self._checkpoint.last_batch_id, self._checkpoint.last_batch_rows)
 
     async def _let_pass(self, insert_by_ms: int) -> None:

@@ -34,6 +34,8 @@ class MeteringSettings(msgspec.Struct, frozen=True):
     clickhouse_database: Annotated[str, _d("ClickHouse database")] = "tollway"
     clickhouse_timeout: Annotated[Duration, _d("limit of one reading query")] = Duration(30)
 
+    audit_timeout: Annotated[Duration, _d("limit of one query of an audit")] = Duration(300)
+
     booking_deadline_s: Annotated[
         Duration, _d("an insert later than this is refused by the ledger's own clock")
     ] = Duration(15)

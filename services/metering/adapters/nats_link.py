@@ -66,4 +66,4 @@ def as_unavailable() -> Iterator[None]:
     except KeyWrongLastSequenceError as error:
         raise Superseded("the checkpoint was written by someone else") from error
     except (TimeoutError, nats.errors.Error, OSError) as error:
-        raise Unavailable(f"NATS: {error!r}") from error
+        raise Unavailable(f"NATS: {type(error).__name__} {error}".rstrip()) from error
