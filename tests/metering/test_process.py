@@ -1,0 +1,227 @@
+"""Consumers as processes: sharing, handing over, pausing, stopping, tidying up, commands."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from conftest import Stack, book_all
+from exchanges import make_admitted
+from proxy import HttpProxy, first_insert
+from shipping import eventually, exchanges
+from support.stores import NatsServer
+
+from metering.audit import Findings
+from metering.state import ConsumerState, MemberReport
+from runtime.settings import Duration
+
+pytestmark = pytest.mark.xdist_group("metering-clickhouse")
+
+
+class Consumers:
+    """Consumer processes of a test."""
+
+    def __init__(self, stack: Stack, data_dir: Path) -> None:
+        self._stack = stack
+        self.data_dir = data_dir
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def environ(self, **changes: str) -> dict[str, str]:
+        return {
+            **os.environ,
+            "NATS_URL": self._stack.nats_url,
+            "CLICKHOUSE_URL": self._stack.database.url,
+            "CLICKHOUSE_DATABASE": self._stack.database.database,
+            "DATA_DIR": str(self.data_dir),
+            "METERING_PARTITIONS": "4",
+            "BOOKING_DEADLINE_S": "1",
+            "BOOKING_EXECUTION_MAX": "1",
+            "MEMBER_INTERVAL": "200ms",
+            "BATCH_DELAY": "20ms",
+            **changes,
+        }
+
+    def start(self, number: int, **changes: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "metering.worker", "--number", str(number)],
+            env=self.environ(**changes),
+        )
+        self.processes[number] = process
+        return process
+
+    def state(self, number: int) -> ConsumerState | None:
+        path = self.data_dir / "run" / f"metering-{number}.state.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=ConsumerState)
+        except FileNotFoundError:
+            return None
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait()
+
+    async def command(self, *words: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "metering", *words,
+            env=self.environ(), stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        output, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, output.decode()
+
+
+@pytest.fixture
+def consumers(stack: Stack, tmp_path: Path) -> Iterator[Consumers]:
+    consumers = Consumers(stack, tmp_path / "data")
+    yield consumers
+    consumers.stop()
+
+
+async def has_booked(stack: Stack, count: int) -> bool:
+    return (await stack.totals())["requests"] == count
+
+
+async def test_consumers_share_partitions_and_hand_over_when_one_stops(
+    stack: Stack, consumers: Consumers
+) -> None:
+    """Two share four partitions; SIGTERM ends one cleanly and the other books what follows."""
+    shippers = [await stack.shipper(partition) for partition in (0, 1, 2, 3, 9)]
+    for shipper in shippers:
+        shipper.write(exchanges(20))
+        await shipper.ship()
+    first = consumers.start(1)
+    consumers.start(2)
+    await eventually(lambda: has_booked(stack, 100))
+    bucket = await stack.jetstream.key_value("MEMBERS")
+
+    async def is_shared() -> bool:
+        shares = []
+        for number in (1, 2):
+            state = consumers.state(number)
+            if state is None:
+                return False
+            shares.append(set(state.partitions))
+        # Partition 9 is nobody's by number, but it is in the stream.
+        return shares[0] | shares[1] == {0, 1, 2, 3, 9} and not shares[0] & shares[1]
+
+    await eventually(is_shared)
+    state = consumers.state(1)
+    assert state is not None
+    entry = await bucket.get(f"metering.{state.member}")
+    report = msgspec.json.decode(entry.value or b"", type=MemberReport)
+    assert report.member == state.member
+    assert all(each.condition == "metering" for each in report.partitions.values())
+
+    first.terminate()
+    assert await asyncio.to_thread(first.wait, 20) == 0
+    for shipper in shippers:
+        shipper.write(exchanges(5))
+        await shipper.ship()
+    await eventually(lambda: has_booked(stack, 125))
+    assert (await stack.totals())["wrong"] == 0
+
+
+async def test_a_consumer_paused_with_its_insert_on_the_way_does_no_harm(
+    stack: Stack, consumers: Consumers, nats_server: NatsServer
+) -> None:
+    """SIGSTOP behind CAS(pending); another books; SIGCONT and the insert arrives far too late."""
+    await nats_server.migrate(member_ttl=Duration(1))
+    shipper = await stack.shipper()
+    shipper.write(exchanges(50))
+    await shipper.ship()
+    async with HttpProxy(stack.database.url) as proxy:
+        proxy.harm = first_insert("hold")
+        paused = consumers.start(1, CLICKHOUSE_URL=proxy.url)
+        async with asyncio.timeout(20):
+            await proxy.harmed.wait()
+        paused.send_signal(signal.SIGSTOP)
+        consumers.start(2)
+        await eventually(lambda: has_booked(stack, 50))
+        paused.send_signal(signal.SIGCONT)
+        proxy.release.set()
+
+        async def has_answered() -> bool:
+            return bool(proxy.late_answers)
+
+        await eventually(has_answered)
+        assert b"in_time" in proxy.late_answers[0]
+        shipper.write(exchanges(10))
+        await shipper.ship()
+        await eventually(lambda: has_booked(stack, 60))
+    assert await stack.totals() == {"rows": 60, "events": 60, "requests": 60, "wrong": 0}
+
+
+async def test_a_killed_consumer_is_followed_by_another(stack: Stack, consumers: Consumers) -> None:
+    """kill -9 under load, three times; the next one finishes what was begun."""
+    shipper = await stack.shipper()
+    for round_no in range(3):
+        shipper.write(exchanges(400))
+        process = consumers.start(round_no + 1, BATCH_ROWS_MAX="100")
+        await shipper.ship(records_per_parcel=40)
+
+        async def has_begun(expected: int = round_no * 400) -> bool:
+            return (await stack.totals())["rows"] > expected
+
+        await eventually(has_begun)
+        process.kill()
+    consumers.start(9)
+    await eventually(lambda: has_booked(stack, 1200))
+    assert await stack.totals() == {"rows": 1200, "events": 1200, "requests": 1200, "wrong": 0}
+
+
+async def test_the_janitor_keeps_what_is_needed(stack: Stack, consumers: Consumers) -> None:
+    """Purged is what is booked, older than the retention, and not an open admission's."""
+    shipper = await stack.shipper()
+    shipper.write(exchanges(10))
+    await shipper.ship()
+    shipper.write([make_admitted(timeout_ms=86_400_000, admitted_at_ms=int(time.time() * 1000))])
+    [open_seq] = await shipper.ship()
+    shipper.write(exchanges(10))
+    await shipper.ship()
+    consumers.start(1, REPLAY_RETENTION="0", JANITOR_INTERVAL="300ms")
+
+    async def is_purged() -> bool:
+        state = (await stack.jetstream.stream_info("EXCHANGES")).state
+        return state.first_seq == open_seq
+
+    await eventually(is_purged)
+    await asyncio.sleep(0.8)
+    assert await is_purged()
+    assert (await stack.totals())["requests"] == 20
+
+
+async def test_commands_audit_declare_a_loss_and_resync(stack: Stack, consumers: Consumers) -> None:
+    """Status 0 and JSON for right books, 1 for wrong ones; a declared loss closes; resync rebuilds."""
+    shipper = await stack.shipper()
+    shipper.write([*exchanges(10), make_admitted(admitted_at_ms=int(time.time() * 1000))])
+    await shipper.ship()
+    await book_all(await stack.meter())
+    status, output = await consumers.command("audit", "--json")
+    findings = msgspec.json.decode(output, type=Findings)
+    assert (status, findings.is_right, findings.open) == (0, True, 1)
+
+    status, output = await consumers.command("lost", shipper.name)
+    assert status == 0
+    assert (await consumers.command("lost", "nonsense"))[0] == 2
+    await book_all(await stack.meter())
+    assert (await stack.totals())["requests"] == 11
+
+    assert (await consumers.command("resync", "0"))[0] == 0
+    meter = await stack.meter()
+    await book_all(meter)
+    assert meter.progress.rebuilds == 1
+    client = stack.database.client()
+    client.command("TRUNCATE TABLE entries")
+    client.close()
+    status, output = await consumers.command("audit")
+    assert status == 1
+    assert "booked, but not in the ledger" in output
