@@ -87,19 +87,19 @@ def supervisor(settings: GatewaySettings, log: Log) -> Supervisor:
         )
         for index in range(1, settings.worker_count + 1)
     )
+    admin = Child(
+        name="gateway-admin",
+        argv=(*program, "admin", "--fd", str(admin_fd)),
+        kind="worker",
+        pass_fds=(admin_fd,),
+        probe=_admin_probe(settings.admin_port),
+        port=settings.admin_port,
+        version=release,
+    )
     gateway = _Listening(
         "gateway",
         [
-            Child(
-                name="gateway-admin",
-                argv=(*program, "admin", "--fd", str(admin_fd)),
-                kind="worker",
-                pass_fds=(admin_fd,),
-                probe=_admin_probe(settings.admin_port),
-                port=settings.admin_port,
-                version=release,
-            ),
-            workers,
+            (admin, *workers),
         ],
         data_dir=Path(settings.data_dir).resolve(),
         log=log,

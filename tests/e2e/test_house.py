@@ -14,11 +14,9 @@ from pathlib import Path
 
 import httpx
 import openai
-import psutil
 import pytest
-from support.servers import free_port
 
-from e2e.conftest import House, started, tollway
+from e2e.conftest import House
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
@@ -240,25 +238,3 @@ def test_the_audit_agrees(house: House):
         return done.returncode == 0 and bool(json.loads(done.stdout))
 
     eventually(clean)
-
-
-def test_down_leaves_no_process_and_a_second_up_finds_its_data(tmp_path: Path):
-    """Stopped is stopped; started again, the key and the books are there."""
-    ports = [free_port() for _ in range(3)]
-    try:
-        first = started(tmp_path, ports)
-        assert first.chat("kept").status_code == 200
-        entry(first, "kept")
-        pids = [int(str(one["pid"])) for one in first.processes()]
-        assert tollway("down", "--data-dir", str(tmp_path)).returncode == 0
-
-        assert not [pid for pid in pids if psutil.pid_exists(pid)]
-        assert tollway("status", "--data-dir", str(tmp_path)).returncode == 3
-
-        second = started(tmp_path, ports)
-        assert second == first
-        assert second.chat("kept-too").status_code == 200
-        assert len(entry(second, "kept")) == 1
-        entry(second, "kept-too")
-    finally:
-        tollway("down", "--data-dir", str(tmp_path))
