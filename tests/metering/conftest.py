@@ -1,6 +1,8 @@
 """A metering stack over real servers: streams, a ledger, meters in this process."""
 
+import gzip
 from collections.abc import AsyncIterator, Callable
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -20,6 +22,7 @@ from metering.clock import SystemClock
 from metering.limits import Limits
 from metering.ports import Superseded, Unavailable
 from metering.protocol import PartitionMeter
+from rating.compile_book import compile_book
 
 LIMITS = Limits(
     delay_ms=0,
@@ -29,6 +32,13 @@ LIMITS = Limits(
     gap_ask_ms=100,
     lost_check_ms=0,
 )
+
+
+@cache
+def shipped_book() -> tuple[str, bytes]:
+    """Version and gzip of the price book this build ships."""
+    version, canonical_json = compile_book()
+    return version, gzip.compress(canonical_json, mtime=0)
 
 
 class Stack:
@@ -45,6 +55,13 @@ class Stack:
         self.client = await nats.connect(self.nats_url, reconnect_time_wait=0.05)
         self.jetstream = self.client.jetstream()
         self.http = self.clickhouse(self.database.url)
+
+    async def put_price_book(self) -> None:
+        """The shipped book, compiled once for all tests."""
+        version, packed = shipped_book()
+        bucket = await self.jetstream.key_value(subjects.PRICE_BOOKS_BUCKET)
+        await bucket.put(version, packed)
+        await bucket.put("current", version.encode())
 
     async def close(self) -> None:
         for link in self.links:
@@ -142,8 +159,9 @@ async def book_all(meter: PartitionMeter, *, within_s: float = 20.0) -> None:
 @pytest.fixture
 async def stack(nats_server: NatsServer, clickhouse: ClickHouseDatabase) -> AsyncIterator[Stack]:
     """NATS of the test's own, and a fresh ledger."""
-    await nats_server.migrate(price_book=True)
+    await nats_server.migrate()
     stack = Stack(nats_server.url, clickhouse)
     await stack.open()
+    await stack.put_price_book()
     yield stack
     await stack.close()

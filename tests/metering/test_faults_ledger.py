@@ -230,9 +230,10 @@ async def own_stack(
     nats_server: NatsServer, clickhouse_server: RunningServer
 ) -> AsyncIterator[Stack]:
     """A stack whose engine may be killed."""
-    await nats_server.migrate(price_book=True)
+    await nats_server.migrate()
     stack = Stack(nats_server.url, migrated(clickhouse_server.url, "tollway"))
     await stack.open()
+    await stack.put_price_book()
     yield stack
     await stack.close()
 

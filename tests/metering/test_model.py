@@ -14,7 +14,7 @@ from metering.parcels import Ahead, Standing, stand
 from metering.ports import BatchRow, Billed, Mark, StreamState
 from metering.protocol import PartitionMeter
 
-RANDOM_SEEDS = 900
+RANDOM_SEEDS = 600
 
 
 def explain(schedule: Schedule, outcome: Outcome) -> str:

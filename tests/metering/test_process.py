@@ -116,10 +116,16 @@ async def test_consumers_share_partitions_and_hand_over_when_one_stops(
     await eventually(is_shared)
     state = consumers.state(1)
     assert state is not None
-    entry = await bucket.get(f"metering.{state.member}")
-    report = msgspec.json.decode(entry.value or b"", type=MemberReport)
-    assert report.member == state.member
-    assert all(each.condition == "metering" for each in report.partitions.values())
+    key = f"metering.{state.member}"
+
+    async def is_reported() -> bool:
+        report = msgspec.json.decode((await bucket.get(key)).value or b"", type=MemberReport)
+        return bool(report.partitions) and all(
+            each.condition == "metering" and each.metered_up_to_ms
+            for each in report.partitions.values()
+        )
+
+    await eventually(is_reported)
 
     first.terminate()
     assert await asyncio.to_thread(first.wait, 20) == 0
@@ -161,9 +167,9 @@ async def test_a_consumer_paused_with_its_insert_on_the_way_does_no_harm(
 
 
 async def test_a_killed_consumer_is_followed_by_another(stack: Stack, consumers: Consumers) -> None:
-    """kill -9 under load, three times; the next one finishes what was begun."""
+    """kill -9 under load, twice; the next one finishes what was begun."""
     shipper = await stack.shipper()
-    for round_no in range(3):
+    for round_no in range(2):
         shipper.write(exchanges(400))
         process = consumers.start(round_no + 1, BATCH_ROWS_MAX="100")
         await shipper.ship(records_per_parcel=40)
@@ -174,8 +180,8 @@ async def test_a_killed_consumer_is_followed_by_another(stack: Stack, consumers:
         await eventually(has_begun)
         process.kill()
     consumers.start(9)
-    await eventually(lambda: has_booked(stack, 1200))
-    assert await stack.totals() == {"rows": 1200, "events": 1200, "requests": 1200, "wrong": 0}
+    await eventually(lambda: has_booked(stack, 800))
+    assert await stack.totals() == {"rows": 800, "events": 800, "requests": 800, "wrong": 0}
 
 
 async def test_the_janitor_keeps_what_is_needed(stack: Stack, consumers: Consumers) -> None:

@@ -1,7 +1,7 @@
 """One NATS connection of a metering process, and its errors as the ports know them."""
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -22,6 +22,8 @@ class NatsLink:
     def __init__(self, client: Client, timeout_s: float) -> None:
         self.client = client
         self.timeout_s = timeout_s
+        self.on_lost: list[Callable[[], None]] = []
+        """Called whenever the connection is lost: answers on their way will not come."""
         self.jetstream: JetStreamContext = client.jetstream(timeout=timeout_s)
 
     @classmethod
@@ -34,6 +36,13 @@ class NatsLink:
             options["user_credentials"] = creds
         if tls_ca is not None:
             options["tls"] = ssl.create_default_context(cafile=tls_ca)
+        links: list[NatsLink] = []
+
+        async def on_lost() -> None:
+            for link in links:
+                for call in link.on_lost:
+                    call()
+
         with as_unavailable():
             client = await nats.connect(
                 servers=[each.strip() for each in url.split(",")],
@@ -42,9 +51,11 @@ class NatsLink:
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.25,
                 error_cb=_ignore,
+                disconnected_cb=on_lost,
                 **options,
             )
-        return cls(client, timeout_s)
+        links.append(cls(client, timeout_s))
+        return links[0]
 
     async def close(self) -> None:
         """Close the connection; nothing is sent after."""

@@ -36,7 +36,8 @@ class DirectReader:
     def __init__(self, link: NatsLink) -> None:
         self._link = link
         self._inbox = link.client.new_inbox()
-        self._waiting: dict[str, asyncio.Queue[Msg]] = {}
+        self._waiting: dict[str, asyncio.Queue[Msg | None]] = {}
+        link.on_lost.append(self._on_lost)
         self._subscription: Subscription | None = None
         self._number = 0
         self.left = 0
@@ -80,7 +81,7 @@ class DirectReader:
             )
         self._number += 1
         reply = f"{self._inbox}.{self._number}"
-        answers: asyncio.Queue[Msg] = asyncio.Queue()
+        answers: asyncio.Queue[Msg | None] = asyncio.Queue()
         self._waiting[reply] = answers
         try:
             await self._link.client.publish(_GET, request, reply=reply)
@@ -88,12 +89,14 @@ class DirectReader:
         finally:
             del self._waiting[reply]
 
-    async def _collect(self, answers: "asyncio.Queue[Msg]") -> list[Msg]:
+    async def _collect(self, answers: "asyncio.Queue[Msg | None]") -> list[Msg]:
         messages: list[Msg] = []
         previous_seq = "0"
         while True:
             async with asyncio.timeout(self._link.timeout_s):
                 answer = await answers.get()
+            if answer is None:
+                raise _Broken("the connection was lost")
             headers = answer.headers or {}
             status = headers.get("Status")
             if status == _NOT_FOUND:
@@ -108,6 +111,10 @@ class DirectReader:
                 return messages
             previous_seq = headers["Nats-Sequence"]
             messages.append(answer)
+
+    def _on_lost(self) -> None:
+        for answers in self._waiting.values():
+            answers.put_nowait(None)
 
     async def _on_message(self, message: Msg) -> None:
         answers = self._waiting.get(message.subject)
