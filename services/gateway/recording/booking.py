@@ -140,8 +140,9 @@ class Booking:
                 segment.booked_at = now
             if segment.pins or now - segment.booked_at < keep_s:
                 return
-            source.segments.popleft()
+            # It stays in the list until it is gone: a cancelled deletion must not lose its lock.
             await asyncio.to_thread(segment.delete)
+            source.segments.popleft()
 
     async def _heal(self) -> None:
         source = self.source

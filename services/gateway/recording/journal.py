@@ -242,7 +242,8 @@ class Journal:
                 if now >= adopt_at:
                     adopt_at = now + self._settings.adopt_interval
                     await self._adopt()
-            except OSError:
+            except Exception:
+                # Whatever it was, lanes must go on being rolled and the dead adopted.
                 self.counts.faults += 1
                 log.exception("the journal's directory %s is in trouble", self.directory)
             await asyncio.sleep(min(_TICK_S, self._settings.adopt_interval))

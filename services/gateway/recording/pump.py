@@ -69,9 +69,15 @@ class Pump:
             if self._is_probe_due:
                 self._is_probe_due = False
                 await self._probe()
+            if self._is_behind_booked():
+                # Booked meanwhile, from the stream's other copies; the file may be gone already.
+                await self.go_to(self.source.booked)
             parcel, count_after = await self._next_parcel()
             if parcel is None:
-                await self._wait_for_news()
+                if self._is_behind_booked():
+                    await asyncio.sleep(interval)
+                else:
+                    await self._wait_for_news()
                 continue
             cut_at = time.monotonic()
             self._note_lag(cut_at)
@@ -163,6 +169,9 @@ class Pump:
         if not source.is_sealed:
             await asyncio.sleep(self._settings.parcel_interval)
 
+    def _is_behind_booked(self) -> bool:
+        return self.next < min(self.source.booked, self.limit())
+
     def _note_lag(self, now: float) -> None:
         source = self.source
         if source.end > self.next and source.unshipped_since is None:
@@ -175,6 +184,8 @@ class Pump:
         if self.next >= self.limit():
             return (self._end_parcel(), None) if self._is_end_due() else (None, None)
         segment = source.segment_at(self.next)
+        if segment is None and self._is_behind_booked():
+            return None, None
         if segment is None:
             self.halt(Stop(self.next, "missing", "no segment holds these bytes"))
             return None, None
