@@ -12,6 +12,7 @@ is not in it.
 import argparse
 import asyncio
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -38,13 +39,46 @@ PARTITIONS = 8
 EXCHANGES_PER_PARCEL = 85
 
 
+REQUEST = b'{"model":"gpt-4o","messages":[{"role":"user","content":"%s"}]}'
+SYLLABLES = [
+    "ka",
+    "lo",
+    "mi",
+    "ter",
+    "ran",
+    "sol",
+    "ve",
+    "du",
+    "pi",
+    "cor",
+    "ang",
+    "the",
+    "in",
+    "of",
+    "and",
+    "qu",
+    "est",
+    "ion",
+    "al",
+    "per",
+]
+
+
+def prose(chance: random.Random, length: int) -> str:
+    """Text that compresses like text, not like a row of one letter."""
+    words = ("".join(chance.choices(SYLLABLES, k=chance.randint(1, 4))) for _ in range(length))
+    return " ".join(words)[:length]
+
+
 def events(count: int) -> Iterator[bytes]:
     """Records of admissions and their ends."""
     now_ms = int(time.time() * 1000)
-    request = whole(
-        b'{"model":"gpt-4o","messages":[{"role":"user","content":"%s"}]}' % (b"q" * 940)
-    )
-    answers = [whole(answer(200 + n, n, filler=380)) for n in range(64)]
+    chance = random.Random(count)
+    requests = [whole(REQUEST % prose(chance, 940).encode()) for _ in range(257)]
+    answers = [
+        whole(answer(200 + n, n, filler=0).replace(b'""', b'"%s"' % prose(chance, 380).encode(), 1))
+        for n in range(64)
+    ]
     for n in range(count):
         event_id = new_id()
         yield frame(encode(make_admitted(event_id=event_id, admitted_at_ms=now_ms)))
@@ -53,7 +87,7 @@ def events(count: int) -> Iterator[bytes]:
                 make_completed(
                     event_id=event_id,
                     admitted_at_ms=now_ms,
-                    request=request,
+                    request=requests[n % 257],
                     response=answers[n % 64],
                 )
             )
@@ -94,7 +128,7 @@ def book(database: ClickHouseDatabase, environ: dict[str, str], pids: list[int],
                 began = (booked, at, cpus)
             if booked >= count:
                 break
-            time.sleep(0.1)
+            time.sleep(0.25)
         assert began is not None
         rows, seconds = booked - began[0], at - began[1]
         ours, engine, broker = (1e6 * (b - a) / rows for a, b in zip(began[2], cpus, strict=True))
