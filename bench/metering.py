@@ -25,8 +25,8 @@ sys.path[:0] = [str(ROOT / each) for each in ("libs", "services", ".", "tests", 
 
 import nats
 import psutil
-from exchanges import answer, make_admitted, make_completed, whole
-from shipping import Shipper
+from metering_events import answer, make_admitted, make_completed, whole
+from metering_shipping import Shipper
 from support.servers import RunningServer
 from support.stores import ClickHouseDatabase, NatsServer, migrated
 

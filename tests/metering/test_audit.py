@@ -4,9 +4,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Stack, book_all
-from exchanges import make_admitted
-from shipping import Shipper, exchanges
+from metering_events import make_admitted
+from metering_shipping import Shipper, exchanges
+from metering_stack import Stack, book_all
 
 from contracts.ids import to_text
 from contracts.records import SegmentHeader

@@ -3,9 +3,9 @@
 import time
 
 import pytest
-from conftest import Stack, book_all
-from exchanges import make_admitted, make_completed
-from shipping import exchanges
+from metering_events import make_admitted, make_completed
+from metering_shipping import exchanges
+from metering_stack import Stack, book_all
 
 from contracts.ids import new_id
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
-from exchanges import answer, make_admitted, make_completed, whole
+from metering_events import answer, make_admitted, make_completed, whole
 from support.stores import ClickHouseDatabase
 
 from contracts.ids import new_id, to_text

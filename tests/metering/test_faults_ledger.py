@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import Stack, book_all
-from proxy import HttpProxy, first_insert, is_insert
-from shipping import eventually, exchanges
+from metering_proxy import HttpProxy, first_insert, is_insert
+from metering_shipping import eventually, exchanges
+from metering_stack import Stack, book_all
 from support.servers import RunningServer
 from support.stores import NatsServer, migrated
 

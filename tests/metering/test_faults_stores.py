@@ -1,10 +1,10 @@
 """Faults of stream and checkpoint: gaps, resets, stores wiped or rolled back alone and in pairs."""
 
 import pytest
-from conftest import Stack, book_all
-from exchanges import make_completed
-from proxy import ResettingProxy
-from shipping import eventually, exchanges
+from metering_events import make_completed
+from metering_proxy import ResettingProxy
+from metering_shipping import eventually, exchanges
+from metering_stack import Stack, book_all
 from support.stores import NatsServer
 
 from contracts.checkpoint import encode

@@ -5,7 +5,7 @@
 
 import msgspec
 import pytest
-from model import FAULTS, INSERT_FAULTS, Outcome, Schedule, World, run
+from metering_model import FAULTS, INSERT_FAULTS, Outcome, Schedule, World, run
 
 import metering.reading
 from contracts.checkpoint import Checkpoint, Pending, Position

@@ -4,9 +4,9 @@ import uuid
 
 import msgspec
 import pytest
-from exchanges import SETTING, answer, make_admitted, make_completed, whole
 from hypothesis import given
 from hypothesis import strategies as st
+from metering_events import SETTING, answer, make_admitted, make_completed, whole
 
 from contracts.exchange import Attempt
 from contracts.ids import entry_id, new_id

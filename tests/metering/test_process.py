@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import Stack, book_all
-from exchanges import make_admitted
-from proxy import HttpProxy, first_insert
-from shipping import eventually, exchanges
+from metering_events import make_admitted
+from metering_proxy import HttpProxy, first_insert
+from metering_shipping import eventually, exchanges
+from metering_stack import Stack, book_all
 from support.stores import NatsServer
 
 from metering.audit import Findings

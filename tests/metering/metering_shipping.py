@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 import nats
-from exchanges import make_admitted, make_completed
+from metering_events import make_admitted, make_completed
 from nats.aio.msg import Msg
 
 from contracts import subjects
