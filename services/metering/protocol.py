@@ -115,8 +115,9 @@ class PartitionMeter:
 
     async def _work(self, reading: Reading) -> bool:
         settled = await self._settle(reading, NO_BATCH)
+        has_ended = self._end_lost(reading)
         closed = self._openings.closable(reading.positions, self._lost, self._limits.closings_max)
-        if reading.last_seq == 0 and not closed:
+        if reading.last_seq == 0 and not closed and not has_ended:
             return False
         closings = [self._close(event_id) for event_id in closed]
         await self._book(reading, settled, closed, closings)
@@ -359,6 +360,19 @@ class PartitionMeter:
                 silent.add(incarnation)
         self._lost |= silent
 
+    def _end_lost(self, reading: Reading) -> bool:
+        """A lost incarnation counts as ended, which its shipper and the checkpoint's size wait for."""
+        has_ended = False
+        for name in map(bytes.hex, self._lost):
+            position = reading.positions.get(name)
+            if position is not None and position.ended_at_ms is None:
+                reading.positions[name] = msgspec.structs.replace(
+                    position, ended_at_ms=self._clock.now_ms()
+                )
+                reading.ended.append(name)
+                has_ended = True
+        return has_ended
+
     async def _read_lost(self) -> None:
         now_ms = self._clock.monotonic_ms()
         if now_ms - self._lost_read_at_ms >= self._limits.lost_check_ms:
@@ -408,7 +422,9 @@ class PartitionMeter:
             first_seq=reading.first_seq,
             last_seq=reading.last_seq,
             from_offsets=reading.from_offsets,
-            positions={name: reading.positions[name] for name in reading.from_offsets},
+            positions={
+                name: reading.positions[name] for name in (*reading.from_offsets, *reading.ended)
+            },
             closed=tuple(event_id.hex() for event_id in closed),
             rows=block.rows,
             rows_sha=block.sha,

@@ -1,0 +1,304 @@
+"""Faults that need a stage: what has to be true before, what must be seen, and the way back.
+
+Each returns what it did in words and raises NotInjected when its fault did not happen; the caller
+then compares the books.
+"""
+
+import asyncio
+import contextlib
+import random
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from drill.faults import NotInjected, child_replaced, kill_child, paused
+from drill.installation import Installation
+from drill.load import Load, Told
+from drill.programs import send
+from drill.quiet import settle
+from drill.stores import (
+    Broker,
+    Part,
+    consumer_problems,
+    copy_aside,
+    gateway_counts,
+    put_back,
+    store_paths,
+)
+
+PARTITIONS: Final = range(4)
+_SEEN_S: Final = 25.0
+
+
+async def until(condition: Callable[[], Any], problem: str, timeout_s: float = _SEEN_S) -> None:
+    """Wait for a condition. Raises NotInjected."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise NotInjected(problem)
+        await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def streams_under_way(load: Load, count: int, seconds: float) -> AsyncIterator[list[Told]]:
+    """So many streams whose head has come, and whose end is not near; leaving it awaits them."""
+    before = len(load.told)
+    tasks = [asyncio.create_task(load.send(load.slow_stream(seconds))) for _ in range(count)]
+    try:
+        mine: list[Told] = []
+
+        def are_open() -> bool:
+            mine[:] = load.told[before:]
+            return len(mine) >= count and all(told.status == 200 for told in mine[:count])
+
+        await until(are_open, "the streams did not begin", 10)
+        yield mine
+    finally:
+        await asyncio.wait(tasks)
+
+
+async def kill_worker_in_flight(
+    installation: Installation, load: Load, chance: random.Random
+) -> list[Told]:
+    """A worker dies with streams under way, another lives. The streams that broke."""
+    before = set(installation.pids("gateway-worker"))
+    async with streams_under_way(load, 16, 2.0) as streams:
+        victim = chance.choice(sorted(before))
+        kill_child(installation, "gateway-worker", victim)
+    await child_replaced(installation, "gateway-worker", before)
+    return _broken(streams)
+
+
+async def kill_gateway_in_flight(installation: Installation, load: Load) -> list[Told]:
+    """The whole gateway dies with streams under way, and is started again."""
+    async with streams_under_way(load, 8, 2.0) as streams:
+        await installation.kill("gateway")
+    await asyncio.sleep(0.3)
+    await installation.programs["gateway"].start()
+    broken = _broken(streams)
+    if len(broken) != len(streams):
+        raise NotInjected("a stream outlived the gateway")
+    return broken
+
+
+def _broken(streams: Sequence[Told]) -> list[Told]:
+    broken = [told for told in streams if not told.is_whole]
+    if not broken:
+        raise NotInjected("no stream was under way in what died")
+    return broken
+
+
+async def without(
+    installation: Installation, server: str, load: Load, count: int, **mix: Any
+) -> list[Told]:
+    """Requests while a server is not there."""
+    await installation.kill(server)
+    try:
+        return await load.burst(count, **mix)
+    finally:
+        await installation.programs[server].start()
+
+
+# ---- stores wiped and put back ---------------------------------------------------------------
+
+
+async def restore(
+    installation: Installation,
+    load: Load,
+    store: Literal["clickhouse"] | Part,
+    *,
+    between: int = 60,
+    during: int = 0,
+) -> str:
+    """A store is put back to an older state, after `between` requests more were booked.
+
+    With `during`, so many requests come while it is away.
+    """
+    server = "clickhouse" if store == "clickhouse" else "nats"
+    program = installation.programs[server]
+    paths = store_paths(installation, store)
+    with tempfile.TemporaryDirectory(dir=installation.directory) as name:
+        aside = Path(name) / "copies"
+        await settle(installation, load)
+        await program.stop()
+        await copy_aside(paths, aside)
+        await program.start()
+        await load.burst(between)
+        verdict = await settle(installation, load)
+        if not verdict.is_clean:
+            raise NotInjected(f"not clean before the fault: {verdict}")
+        await program.stop()
+        await put_back(paths, aside)
+    if during:
+        await load.burst(during)
+    await program.start()
+    return f"{store} put back to {between} requests ago"
+
+
+async def wipe(installation: Installation, load: Load, part: Part) -> str:
+    """NATS loses a part of its store, or all of it, and what is missing is made anew, empty."""
+    await settle(installation, load)
+    if part == "stream":
+        async with Broker.open(installation) as broker:
+            if await broker.last_seq() == 0:
+                raise NotInjected("the stream was empty already")
+            await broker.recreate_stream()
+        return "stream deleted and made again"
+    program = installation.programs["nats"]
+    await program.stop()
+    with tempfile.TemporaryDirectory(dir=installation.directory) as name:
+        for number, path in enumerate(store_paths(installation, part)):
+            if not any(path.iterdir()):
+                raise NotInjected(f"{path} was empty already")
+            path.rename(Path(name) / str(number))
+    await program.start()
+    await installation.migrate()
+    return f"{part} of NATS wiped"
+
+
+async def refused_with(installation: Installation, sentence: str) -> str:
+    """Metering refuses, and says so in a sentence that holds these words. The sentence."""
+
+    def refusals() -> list[str]:
+        return [each for each in consumer_problems(installation) if sentence in each]
+
+    await until(refusals, f"metering did not refuse with {sentence!r}")
+    return refusals()[0]
+
+
+async def resync(installation: Installation) -> None:
+    """What the refusal tells the operator to do, for every partition, and metering started anew:
+    by itself it would look again some seconds later.
+    """
+    for partition in PARTITIONS:
+        await installation.run("metering", "resync", str(partition))
+    await installation.kill("metering")
+    await asyncio.sleep(0.2)
+    await installation.programs["metering"].start()
+
+
+# ---- limits ----------------------------------------------------------------------------------
+
+
+async def fill_stream(installation: Installation, load: Load, bytes_free: int) -> str:
+    """Metering is away and the stream is full: publishing is refused, clients do not notice."""
+    await settle(installation, load)
+    before = gateway_counts(installation).get("publish_full", 0)
+    await installation.programs["metering"].stop()
+    async with Broker.open(installation) as broker:
+        await broker.resize(await broker.stream_bytes() + bytes_free)
+    deadline = time.monotonic() + _SEEN_S
+    told: list[Told] = []
+    while gateway_counts(installation).get("publish_full", 0) == before:
+        if time.monotonic() > deadline:
+            raise NotInjected("the stream did not fill up")
+        told += await load.burst(30)
+    refused = [each for each in told if each.error_code == "metering_unavailable"]
+    if refused:
+        raise NotInjected(f"{len(refused)} requests were refused: the journal was full first")
+    await installation.programs["metering"].start()
+    return f"stream full, {len(told)} requests meanwhile"
+
+
+async def fill_journal(installation: Installation, load: Load) -> str:
+    """NATS is away until the journal takes no more: requests are refused, and admitted later."""
+    await installation.kill("nats")
+    try:
+        served, refused = await until_refused(load)
+    finally:
+        await installation.programs["nats"].start()
+    await admitted_again(load)
+    return f"journal full after {served} requests, {refused} refused"
+
+
+async def until_refused(load: Load) -> tuple[int, int]:
+    """Requests until some are refused; how many were served and refused. Raises NotInjected."""
+    served = refused = 0
+    deadline = time.monotonic() + _SEEN_S
+    while refused < 3:
+        if time.monotonic() > deadline:
+            raise NotInjected(f"nothing was refused after {served} requests")
+        told = await load.burst(40)
+        full = [each for each in told if each.error_code == "metering_unavailable"]
+        if any(each.status != 503 for each in full):
+            raise AssertionError("a refusal has another status than 503")
+        refused += len(full)
+        served += len(told) - len(full)
+    return served, refused
+
+
+async def admitted_again(load: Load) -> None:
+    """Requests until they are served again. Raises AssertionError."""
+    deadline = time.monotonic() + _SEEN_S
+    while time.monotonic() < deadline:
+        told = await load.burst(10)
+        if all(each.error_code != "metering_unavailable" for each in told):
+            return
+        await asyncio.sleep(0.3)
+    raise AssertionError("nothing is admitted although there is room again")
+
+
+class CannotMount(RuntimeError):
+    """This user may not mount file systems."""
+
+
+@contextlib.asynccontextmanager
+async def small_journal_disk(
+    installation: Installation, load: Load, size_bytes: int
+) -> AsyncIterator[Path]:
+    """The journal's directory is a file system of this size while the block lasts.
+
+    Raises CannotMount. The gateway is stopped before and after, its journal booked.
+    """
+    journal = installation.directory / "journal"
+    await settle(installation, load)
+    await installation.programs["gateway"].stop()
+    await _command("mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=700", "tmpfs", journal)
+    try:
+        await installation.programs["gateway"].start()
+        yield journal
+        await settle(installation, load)
+    finally:
+        await installation.programs["gateway"].stop()
+        await _command("umount", journal)
+        await installation.programs["gateway"].start()
+
+
+async def _command(*arguments: str | Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    said, _ = await process.communicate()
+    if process.returncode != 0:
+        raise CannotMount(said.decode().strip())
+
+
+async def lose_parcels_of_the_dead(installation: Installation, load: Load) -> str:
+    """Parcels vanish whose owner died: only the adopter can send them again."""
+    consumers = installation.pids("metering-consumer")
+    deleted = 0
+    async with paused(*consumers), Broker.open(installation) as broker:
+        before = set(installation.pids("gateway-worker"))
+        await load.burst(40)
+        for worker in sorted(before):
+            kill_child(installation, "gateway-worker", worker)
+        for seq in (await broker.unread())[::2]:
+            await broker.delete_parcel(seq)
+            deleted += 1
+    if not deleted:
+        raise NotInjected("there was no unread parcel to delete")
+    await until(
+        lambda: not before & set(installation.pids("gateway-worker")), "the workers live on"
+    )
+    await installation.programs["gateway"].ready()
+    return f"{deleted} parcels of dead workers deleted"
+
+
+def wake(installation: Installation) -> None:
+    """SIGCONT to everything, after a scenario that failed half way."""
+    for name in ("gateway", "metering"):
+        for pid in installation.children(name).values():
+            send(pid, signal.SIGCONT)
