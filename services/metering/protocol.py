@@ -520,6 +520,8 @@ class PartitionMeter:
         """Finish a batch whose insert was not seen to succeed, whoever began it."""
         self.progress.recoveries += 1
         await self._let_pass(pending.insert_by_ms)
+        if await self._unknown_marks(checkpoint):
+            raise Unavailable(f"partition {self.partition}: the ledger is ahead of the checkpoint")
         reading = await self._collect(checkpoint, pending)
         settled = await self._settle(reading, pending.batch_id)
         closings = [

@@ -35,6 +35,7 @@ class Reading:
         self.gaps = dict(gaps)
         self.from_offsets: dict[str, int] = {}
         self.taken: dict[str, list[Taken]] = {}
+        self.ended: list[str] = []
         self.letters: list[DeadLetter] = []
         self.first_seq = 0
         self.last_seq = 0

@@ -95,6 +95,7 @@ async def test_an_end_after_a_declared_loss_is_charged_beside_a_reversal(stack: 
     await bucket.put(f"lost.{shipper.name}", b"declared")
     await book_all(await stack.meter())
     assert (await stack.totals())["requests"] == 1
+    assert (await stack.checkpoint()).incarnations[shipper.name].ended_at_ms is not None
 
     shipper.write([make_completed(event_id=event_id, admitted_at_ms=at_ms)])
     await shipper.ship()
@@ -107,3 +108,28 @@ async def test_an_end_after_a_declared_loss_is_charged_beside_a_reversal(stack: 
         ["reversal", -1, None, "abandoned"],
         ["replacement", 1, "0.000075", "answered"],
     ]
+
+
+async def test_an_incarnation_that_ended_long_ago_is_dropped_and_still_booked_once(
+    stack: Stack,
+) -> None:
+    """The checkpoint stays small; a parcel of a dropped one is looked up, not booked again."""
+    meter = await stack.meter(keep_ended_ms=0)
+    for _ in range(12):
+        shipper = await stack.shipper()
+        shipper.write(exchanges(3))
+        await shipper.ship()
+        await shipper.end()
+    await book_all(meter)
+    other = await stack.shipper()
+    other.write(exchanges(1))
+    await other.ship()
+    await book_all(meter)
+    assert set((await stack.checkpoint()).incarnations) == {other.name}
+    assert (await stack.totals())["rows"] == 37
+
+    await shipper.ship(first=0)
+    await shipper.end()
+    await book_all(meter)
+    assert meter.progress.looked_up == 3
+    assert await stack.totals() == {"rows": 37, "events": 37, "requests": 37, "wrong": 0}

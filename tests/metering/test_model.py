@@ -14,7 +14,7 @@ from metering.parcels import Ahead, Standing, stand
 from metering.ports import BatchRow, Billed, Mark, StreamState
 from metering.protocol import PartitionMeter
 
-RANDOM_SEEDS = 600
+RANDOM_SEEDS = 800
 
 
 def explain(schedule: Schedule, outcome: Outcome) -> str:
@@ -54,6 +54,18 @@ def test_a_checkpoint_store_wiped_or_rolled_back_leaves_net_effect_one() -> None
         schedule = Schedule(seed, fault_chance=0.05, transport_chance=0.1, store_chance=0.02)
         outcome = run(schedule)
         assert not outcome.violations, explain(schedule, outcome)
+
+
+def test_journals_declared_lost_too_early_leave_net_effect_one() -> None:
+    """Open requests are closed as abandoned, their late ends reverse that, whatever fails."""
+    reversals = 0
+    for seed in range(RANDOM_SEEDS):
+        schedule = Schedule(seed, fault_chance=0.05, loss_chance=0.02)
+        outcome = run(schedule)
+        assert not outcome.violations, explain(schedule, outcome)
+        assert not outcome.refused, explain(schedule, outcome)
+        reversals += sum(row.kind == "reversal" for row in outcome.world.rows)
+    assert reversals > RANDOM_SEEDS
 
 
 def test_a_batch_recovered_by_another_build_keeps_its_net_requests() -> None:
