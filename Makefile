@@ -46,6 +46,10 @@ check: install ## format, lint, types, import rules
 test: install check ## everything CI runs; needs no network, no Docker, no key
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
+.PHONY: drill
+drill: install ## seeds of faults against the whole product, about ten minutes; ARGS="--seeds 2"
+	$(BIN)/python -m drill $(ARGS)
+
 .PHONY: docs
 docs: install ## write docs/settings.md anew
 	$(BIN)/python docs/settings_table.py

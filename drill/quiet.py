@@ -11,7 +11,7 @@ from nats.js.errors import Error as JetStreamError
 from drill.books import Verdict, aggregates_differ, compare
 from drill.installation import Installation
 from drill.load import Load
-from drill.stores import Broker, consumer_problems
+from drill.stores import Broker, consumer_problems, unshipped
 
 _POLL_S: Final = 0.25
 _HOPELESS_S: Final = 10.0
@@ -32,6 +32,8 @@ async def unquiet(installation: Installation) -> str | None:
     found = incarnations(installation)
     if found != expected:
         return f"{found} incarnations in the journal, the living have {expected}"
+    if unshipped(installation):
+        return "a worker holds what it has not shipped"
     try:
         async with Broker.open(installation) as broker:
             for number, stand in (await broker.partitions()).items():

@@ -144,16 +144,16 @@ def store_paths(installation: Installation, store: Literal["clickhouse"] | Part)
 
 
 async def copy_aside(paths: list[Path], aside: Path) -> None:
-    """Copy directories of a stopped server."""
+    """Copy directories of a stopped server, links as links: the ledger's metadata are links."""
     for number, path in enumerate(paths):
-        await asyncio.to_thread(shutil.copytree, path, aside / str(number))
+        await asyncio.to_thread(shutil.copytree, path, aside / str(number), symlinks=True)
 
 
 async def put_back(paths: list[Path], aside: Path) -> None:
     """Replace directories of a stopped server by their copies."""
     for number, path in enumerate(paths):
         await asyncio.to_thread(shutil.rmtree, path)
-        await asyncio.to_thread(shutil.copytree, aside / str(number), path)
+        await asyncio.to_thread(shutil.copytree, aside / str(number), path, symlinks=True)
 
 
 def consumer_problems(installation: Installation) -> list[str]:
@@ -178,11 +178,25 @@ def consumer_progress(installation: Installation) -> dict[str, int]:
     return sums
 
 
+def unshipped(installation: Installation) -> bool:
+    """Whether a living worker of the gateway says that it holds what is not in the stream."""
+    return any(
+        state["journal"]["oldest_unshipped_age_s"] is not None
+        for state in _worker_states(installation)
+    )
+
+
+def _worker_states(installation: Installation) -> list[dict[str, Any]]:
+    paths = sorted((installation.directory / "run").glob("gateway-worker-*.state.json"))
+    states: list[dict[str, Any]] = [msgspec.json.decode(path.read_bytes()) for path in paths]
+    living = set(installation.pids("gateway-worker"))
+    return [state for state in states if state["pid"] in living]
+
+
 def gateway_counts(installation: Installation) -> dict[str, int]:
     """The counters of the gateway's living workers and of their journals, summed."""
     sums: dict[str, int] = {}
-    for path in sorted((installation.directory / "run").glob("gateway-worker-*.state.json")):
-        state: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+    for state in _worker_states(installation):
         for name, value in {**state["counts"], **state["journal"]["counts"]}.items():
             sums[name] = sums.get(name, 0) + int(value)
     return sums

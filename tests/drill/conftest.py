@@ -42,4 +42,6 @@ async def stage(
     settings = getattr(request.module, "SETTINGS", {})
     chance = random.Random(request.module.__name__)
     async with Installation.running(directory, settings) as installation:
-        yield Stage(installation, Load(installation.proxy_port, installation.key, chance, "t"), chance)
+        yield Stage(
+            installation, Load(installation.proxy_port, installation.key, chance, "t"), chance
+        )
