@@ -82,6 +82,8 @@ class PartitionMeter:
         self._gaps: dict[str, Gap] = {}
         self._asked_at_ms: dict[str, int] = {}
         self._republished: set[str] = set()
+        self._unfilled: dict[str, tuple[int, int]] = {}
+        self._crossed: set[str] = set()
         self._lost: frozenset[bytes] = frozenset()
         self._breaker = Breaker(limits.bad_run_max, limits.quarantined_max)
         self._lost_read_at_ms = 0
@@ -108,6 +110,8 @@ class PartitionMeter:
         await self._check_ledger()
         await self._read_lost()
         reading = await self._read()
+        # Strictly: a batch under way is not booked yet.
+        self.progress.is_caught_up = reading.last_seq == 0
         self._silence(reading)
         is_mended = await self._mend_gaps(reading)
         async with self._slots:
@@ -262,7 +266,6 @@ class PartitionMeter:
         reading = Reading(self._positions, self._gaps)
         next_seq = self._checkpoint.committed_seq + 1
         began_at_ms = None
-        messages: list[Message] = []
         while reading.records < limits.rows_max and reading.bytes < limits.bytes_max:
             messages = await self._stream.read(next_seq, limits.bytes_max - reading.bytes)
             if not messages:
@@ -276,7 +279,6 @@ class PartitionMeter:
                 if reading.records >= limits.rows_max or not await self._take(reading, message):
                     return reading
                 next_seq = message.seq + 1
-        self.progress.is_caught_up = not messages
         return reading
 
     async def _take(self, reading: Reading, message: Message) -> bool:
@@ -286,8 +288,19 @@ class PartitionMeter:
             reading.pass_by(message, headers)
             return True
         await self._meet(reading, incarnation)
-        is_lost = incarnation is not None and incarnation in self._lost
+        is_lost = incarnation is not None and (
+            incarnation in self._lost or self._is_crossed(reading, message)
+        )
         return reading.take(message, is_lost=is_lost, ended_at_ms=self._clock.now_ms())
+
+    def _is_crossed(self, reading: Reading, message: Message) -> bool:
+        """Whether a parcel lies behind a gap that the ledger holds, and nobody filled it."""
+        headers = message.headers
+        name = "" if headers is None else headers.incarnation.hex()
+        if headers is None or name not in self._crossed:
+            return False
+        position = reading.positions.get(name)
+        return position is not None and position.offset < headers.offset <= position.verify_to
 
     async def _meet(self, reading: Reading, incarnation: bytes | None) -> None:
         """An incarnation the checkpoint does not name is new, or ended so long ago that it was
@@ -315,15 +328,33 @@ class PartitionMeter:
                 await self._republish(incarnation, gap, reading)
                 self._republished.add(name)
                 is_mended = True
+            position = reading.positions.get(name)
             asked_at_ms = self._asked_at_ms.get(name)
             if asked_at_ms is None or now_ms - asked_at_ms >= self._limits.gap_ask_ms:
                 self._asked_at_ms[name] = now_ms
                 self.progress.gaps += 1
-                position = reading.positions.get(name)
                 await self._stream.ask_again(
                     incarnation, 0 if position is None else position.offset
                 )
+            if position is not None and self._is_unfilled(name, position, now_ms):
+                self._crossed.add(name)
         return is_mended
+
+    def _is_unfilled(self, name: str, position: Position, now_ms: int) -> bool:
+        """A checkpoint that was put back asks for what its shipper deleted as booked long ago.
+
+        The ledger's mark shows that it was booked. What the journal still holds comes first,
+        because an admission without an end is in no ledger: so there is time to send it.
+        """
+        if position.verify_to <= position.offset:
+            self._unfilled.pop(name, None)
+            return False
+        offset, since_ms = self._unfilled.setdefault(name, (position.offset, now_ms))
+        if offset != position.offset:
+            self._unfilled[name] = (position.offset, now_ms)
+            return False
+        patience_ms = self._limits.booking_deadline_ms + self._limits.execution_max_ms
+        return now_ms - since_ms >= patience_ms
 
     async def _republish(self, incarnation: bytes, gap: Gap, reading: Reading) -> None:
         assert self._checkpoint is not None

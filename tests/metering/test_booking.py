@@ -133,3 +133,18 @@ async def test_an_incarnation_that_ended_long_ago_is_dropped_and_still_booked_on
     await book_all(meter)
     assert meter.progress.looked_up == 3
     assert await stack.totals() == {"rows": 37, "events": 37, "requests": 37, "wrong": 0}
+
+
+async def test_a_day_of_silence_is_a_loss_once_nothing_is_left_to_read(stack: Stack) -> None:
+    """What a silent journal admitted is abandoned, but not in the first moments after an outage."""
+    shipper = await stack.shipper()
+    old_ms = int(time.time() * 1000) - 2 * 86_400_000
+    shipper.write([make_admitted(admitted_at_ms=old_ms)], at_ms=old_ms)
+    await shipper.ship()
+    await book_all(await stack.meter())
+    assert (await stack.totals())["rows"] == 0
+    meter = await stack.meter(silence_settle_ms=0)
+    await meter.step()
+    await book_all(meter)
+    assert await stack.totals() == {"rows": 1, "events": 1, "requests": 1, "wrong": 0}
+    assert (await stack.checkpoint()).incarnations[shipper.name].ended_at_ms is not None

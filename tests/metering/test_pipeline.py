@@ -69,6 +69,18 @@ def test_an_unknown_model_is_unpriced_and_counted(pipeline: Pipeline) -> None:
     assert billed.unpriced == 1
 
 
+def test_what_cannot_be_rated_is_booked_as_unknown_and_put_aside() -> None:
+    """The request counts all the same; the reason is kept."""
+    broken = Pipeline(object())  # type: ignore[arg-type]
+    billed = bill(broken)
+    assert billed.entries[0].requests == 1
+    assert billed.entries[0].cost_picousd is None
+    assert billed.entries[0].rating_status is RatingStatus.UNKNOWN
+    [(chargeable, reason)] = billed.unrated
+    assert chargeable.event.event_id == billed.entries[0].event_id
+    assert "find" in reason
+
+
 def test_a_refusal_and_a_failure_are_not_billable(pipeline: Pipeline) -> None:
     """One request each, no cost."""
     failed = Attempt(SETTING, "gpt-4o", 500, None, 0, 1, 1, None)
