@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -109,7 +109,8 @@ async def select(installation: Installation, statement: str) -> list[list[Any]]:
         )
     if answer.status_code != 200 or "x-clickhouse-exception-code" in answer.headers:
         raise RuntimeError(f"the ledger answered {answer.status_code}: {answer.text[:500]}")
-    rows: list[list[Any]] = json.loads(answer.text)["data"]
+    # A statement that is no question has no answer.
+    rows: list[list[Any]] = json.loads(answer.text)["data"] if answer.content else []
     return rows
 
 
@@ -152,7 +153,7 @@ async def compare(installation: Installation, told: Iterable[Told]) -> Verdict:
     """The client's record against the provider's and the ledger's. Pure but for the reading."""
     rows = await ledger_rows(installation)
     provided = await provider_rows(installation)
-    return judge(list(told), provided, rows, installation.gateway_killed_at)
+    return judge(list(told), provided, rows, installation.gateway_killed_at, installation.disk_full)
 
 
 def judge(
@@ -160,8 +161,13 @@ def judge(
     provided: dict[int, list[Provided]],
     rows: list[LedgerRow],
     gateway_killed_at: list[float],
+    disk_full: Sequence[tuple[float, float]] = (),
 ) -> Verdict:
-    """Compare the three records. Pure."""
+    """Compare the three records. Pure.
+
+    A request under way at a death of the gateway may be `abandoned`; one that ended while the
+    journal's disk was full too, if its answer was broken off or taken back.
+    """
     verdict = Verdict(
         requests=len(told),
         entries=len(rows),
@@ -185,6 +191,7 @@ def judge(
             provided.get(each.ask.prompt, []),
             by_id.get(each.custom_id, []),
             gateway_killed_at,
+            disk_full,
         )
     return verdict
 
@@ -195,6 +202,7 @@ def _judge_one(
     provided: list[Provided],
     rows: list[LedgerRow],
     gateway_killed_at: list[float],
+    disk_full: Sequence[tuple[float, float]],
 ) -> None:
     name = told.custom_id
     net = sum(row.requests for row in rows)
@@ -210,7 +218,8 @@ def _judge_one(
     if net != 1 or len(events) != 1:
         verdict.doubled.append(f"{name} net {net}, {len(rows)} rows, {len(events)} events")
         return
-    if is_refusal and not provided:
+    is_unkept = any(since <= told.ended <= until for since, until in disk_full)
+    if is_refusal and not provided and not is_unkept:
         verdict.strange.append(f"{name}: refused, yet booked")
         return
     # The one that stands: a charge that nothing took back, or what replaced it.
@@ -218,7 +227,8 @@ def _judge_one(
     verdict.unpriced += standing.rating_status == "unpriced"
     if standing.outcome == "abandoned":
         verdict.abandoned += 1
-        problem = _abandoned_problem(told, gateway_killed_at)
+        is_excused = is_unkept and (is_refusal or not told.is_whole)
+        problem = None if is_excused else _abandoned_problem(told, gateway_killed_at)
     else:
         problem = _problem(told, provided, rows, standing)
     if problem is not None:

@@ -71,6 +71,8 @@ class Installation:
         self.key = f"drill-{secrets.token_hex(12)}"
         self.gateway_killed_at: list[float] = []
         """When workers of the gateway died, by `time.monotonic`: only they abandon requests."""
+        self.disk_full: list[tuple[float, float]] = []
+        """When the end of an admitted request may have found no room in the journal."""
         nats, postgres, clickhouse, nats_proxy, clickhouse_proxy, *own = free_ports(8)
         self.proxy_port, self.admin_port, self.upstream_port = own
         directory.mkdir(parents=True, exist_ok=True)

@@ -47,6 +47,7 @@ class Proxy:
         self.resets = 0
         self.passed_bytes = 0
         self.inserts = 0
+        self.steps: set[asyncio.Future[bool]] = set()
         self._server_port = server_port
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -154,23 +155,30 @@ class _Connection:
             if is_request and (seam := self._proxy.take_seam(piece)) is not None:
                 seam.hit.set()
                 self._seam = seam
-                if not await seam.before(self._port):
+                if not await self._step(seam.before):
                     self._cut()
                     return
                 writer.write(piece)
                 await writer.drain()
-                if not await seam.sent(self._port):
+                if not await self._step(seam.sent):
                     self._cut()
                     return
                 continue
             if not is_request and self._seam is not None:
                 seam, self._seam = self._seam, None
                 seam.passed.set()
-                if not await seam.after(self._port):
+                if not await self._step(seam.after):
                     self._cut()
                     return
             writer.write(piece)
             await writer.drain()
+
+    async def _step(self, step: Step) -> bool:
+        # To its end, also when the connection falls meanwhile: the fault is often the reason.
+        running = asyncio.ensure_future(step(self._port))
+        self._proxy.steps.add(running)
+        running.add_done_callback(self._proxy.steps.discard)
+        return await asyncio.shield(running)
 
     def _cut(self) -> None:
         self._proxy.cut(self._down[1], self._up[1])

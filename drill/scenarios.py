@@ -266,8 +266,12 @@ async def small_journal_disk(
     await _command("mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=700", "tmpfs", journal)
     try:
         await installation.programs["gateway"].start()
+        began = time.monotonic()
         yield journal
-        await settle(installation, load)
+        installation.disk_full.append((began, time.monotonic()))
+        verdict = await settle(installation, load)
+        if not verdict.is_clean:
+            raise AssertionError(str(verdict))
     finally:
         await installation.programs["gateway"].stop()
         await _command("umount", journal)

@@ -88,6 +88,13 @@ def test_a_refused_or_unknown_request_in_the_ledger_is_strange():
     assert judge([], {}, [ROW], []).strange
 
 
+def test_abandoned_is_honest_while_the_disk_was_full_unless_the_answer_is_whole():
+    """Its end found no room: the answer was broken off."""
+    assert judge([BROKEN], SEEN, [ABANDONED], [], [(9.0, 12.0)]).is_clean
+    assert judge([BROKEN], SEEN, [ABANDONED], [], [(1.0, 2.0)]).wrong
+    assert judge([TOLD], SEEN, [ABANDONED], [], [(9.0, 12.0)]).wrong
+
+
 def test_a_request_nobody_can_prove_may_be_there_or_not():
     """No answer and unseen by the provider: net effect zero or one."""
     assert judge([BROKEN], {}, [], []).is_clean
