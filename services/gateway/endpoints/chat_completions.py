@@ -1,7 +1,7 @@
 """OpenAI's chat completions: what the gateway reads of the body, and the one member it adds."""
 
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -11,18 +11,28 @@ from gateway.values import Call, Refusal
 MODEL_CHARS_MAX: Final = 512
 USER_CHARS_MAX: Final = 512
 _ASK: Final = b'{"include_usage":true}'
+_ABSENT: Final = msgspec.Raw()
 
 
 class _Body(msgspec.Struct):
-    """Every member may hold anything: what it means is the provider's to judge."""
+    """Every member may hold anything: what it means is the provider's to judge.
 
-    model: Any = None
-    stream: Any = None
-    user: Any = None
-    stream_options: Any = None
+    Kept as text, so that a member of a million empty lists does not become a million objects.
+    """
+
+    model: msgspec.Raw = _ABSENT
+    stream: msgspec.Raw = _ABSENT
+    user: msgspec.Raw = _ABSENT
+    stream_options: msgspec.Raw = _ABSENT
+
+
+class _Options(msgspec.Struct):
+    include_usage: msgspec.Raw = _ABSENT
 
 
 _decode = msgspec.json.Decoder(_Body).decode
+_decode_options = msgspec.json.Decoder(_Options).decode
+_decode_text = msgspec.json.Decoder(str).decode
 
 
 def parse(body: bytes) -> Call:
@@ -31,6 +41,8 @@ def parse(body: bytes) -> Call:
         raise Refusal(400, "invalid_request_error", "empty_body", "the request body is empty")
     try:
         read = _decode(body)
+        model = _text(read.model)
+        user = _text(read.user)
     except msgspec.DecodeError as error:
         raise Refusal(
             400,
@@ -42,7 +54,11 @@ def parse(body: bytes) -> Call:
         raise Refusal(
             400, "invalid_request_error", "invalid_json", "the request body is not UTF-8"
         ) from None
-    if not isinstance(read.model, str) or not read.model:
+    except RecursionError:
+        raise Refusal(
+            400, "invalid_request_error", "invalid_json", "the request body is nested too deeply"
+        ) from None
+    if not model:
         raise Refusal(
             400,
             "invalid_request_error",
@@ -50,7 +66,7 @@ def parse(body: bytes) -> Call:
             "you must provide a model parameter",
             param="model",
         )
-    if len(read.model) > MODEL_CHARS_MAX:
+    if len(model) > MODEL_CHARS_MAX:
         raise Refusal(
             400,
             "invalid_request_error",
@@ -58,26 +74,37 @@ def parse(body: bytes) -> Call:
             f"model is longer than {MODEL_CHARS_MAX} characters",
             param="model",
         )
-    options = read.stream_options
     return Call(
-        model=read.model,
-        is_streaming=read.stream is True,
-        user_id=_user_id(read.user),
-        asks_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        model=model,
+        is_streaming=bytes(read.stream) == b"true",
+        user_id=_user_id(user),
+        asks_usage=_asks_usage(bytes(read.stream_options)),
     )
 
 
-def _user_id(user: Any) -> str | None:
+def _text(raw: msgspec.Raw) -> str | None:
+    """A JSON text, None for anything else."""
+    text = bytes(raw)
+    return _decode_text(text) if text[:1] == b'"' else None
+
+
+def _asks_usage(options: bytes) -> bool:
+    if options[:1] != b"{":
+        return False
+    return bytes(_decode_options(options).include_usage) == b"true"
+
+
+def _user_id(user: str | None) -> str | None:
     """The end user as recorded: a text of any length goes to the provider, not into the books."""
-    if not isinstance(user, str):
-        return None
-    if len(user) <= USER_CHARS_MAX:
+    if user is None or len(user) <= USER_CHARS_MAX:
         return user
     return "sha256:" + sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def ask_usage(body: bytes) -> bytes:
     """The body with `stream_options.include_usage` true; every other byte as the client sent it."""
+    if b'"stream_options"' not in body:
+        return insert_first(body, b'"stream_options":' + _ASK)
     span = member_span(body, b"stream_options")
     if span is None:
         return insert_first(body, b'"stream_options":' + _ASK)

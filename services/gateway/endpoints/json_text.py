@@ -3,10 +3,21 @@
 import re
 from typing import Final
 
-_SPACE: Final = re.compile(rb"[ \t\r\n]*")
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_SCALAR: Final = re.compile(rb"[^,\]}\s]+")
-_NEXT_STRUCTURE: Final = re.compile(rb'["\[\]{}]')
+# Possessive throughout: one pass, and no memory of where one might have turned back, which for a
+# string of many megabytes is a hundred bytes a character.
+_STRING_TEXT: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_PLAIN_TEXT: Final = rb'[^"\[\]{}]*+'
+_FLAT_TEXT: Final = rb"%b(?:%b%b)*+" % (_PLAIN_TEXT, _STRING_TEXT, _PLAIN_TEXT)
+
+_SPACE: Final = re.compile(rb"[ \t\r\n]*+")
+_STRING: Final = re.compile(_STRING_TEXT, re.DOTALL)
+_SCALAR: Final = re.compile(rb"[^,\]}\s]++")
+_TO_STRUCTURE: Final = re.compile(
+    rb"%b(?:(?:%b|\[%b\]|\{%b\})%b)*+"
+    % (_PLAIN_TEXT, _STRING_TEXT, _FLAT_TEXT, _FLAT_TEXT, _PLAIN_TEXT),
+    re.DOTALL,
+)
+"""Up to the next bracket that does not close at once: strings and flat containers are passed over."""
 
 
 class NotAnObject(ValueError):
@@ -30,24 +41,20 @@ def _skip_value(text: bytes, position: int) -> int:
         if found is None:
             raise NotAnObject("value expected")
         return found.end()
-    depth = 0
-    while True:
-        found = _NEXT_STRUCTURE.search(text, position)
-        if found is None:
-            raise NotAnObject("unterminated value")
-        mark = found.group()
-        position = found.end()
-        if mark == b'"':
-            string = _STRING.match(text, found.start())
-            if string is None:
-                raise NotAnObject("unterminated string")
-            position = string.end()
-        elif mark in (b"{", b"["):
+    depth = 1
+    position += 1
+    while depth:
+        found = _TO_STRUCTURE.match(text, position)
+        assert found is not None
+        mark = text[found.end() : found.end() + 1]
+        position = found.end() + 1
+        if mark in (b"{", b"["):
             depth += 1
-        else:
+        elif mark in (b"}", b"]"):
             depth -= 1
-            if depth == 0:
-                return position
+        else:
+            raise NotAnObject("unterminated value")
+    return position
 
 
 def member_span(text: bytes, name: bytes, start: int = 0) -> tuple[int, int] | None:
