@@ -1,10 +1,11 @@
 """Configuration in Postgres: reads by revision, writes under one lock, notifications."""
 
 import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import msgspec
@@ -12,6 +13,8 @@ import msgspec
 from contracts.config import AllowedPath, ApiKey, ProviderSetting
 from gateway.configuration.snapshot import Changes
 from gateway.settings import GatewaySettings
+
+log = logging.getLogger(__name__)
 
 CHANNEL = "tollway_configuration"
 _WRITE_LOCK = 0x70_11_3A_91
@@ -73,16 +76,26 @@ _KEY_COLUMNS = (
 )
 
 
+def _digest_text(text: str) -> str:
+    if len(bytes.fromhex(text)) != 32:
+        raise ValueError("no SHA-256")
+    return text
+
+
+def _allowed_path(stored: dict[str, str]) -> AllowedPath:
+    return AllowedPath(path=stored["path"], method=stored["method"].upper())
+
+
 def key_of(row: Any) -> ApiKey:
     """A row of api_keys as the gateway sees it."""
     paths = row["allowed_paths"]
     return ApiKey(
         key_id=row["key_id"],
-        key_hash=row["key_hash"],
+        key_hash=_digest_text(row["key_hash"]),
         name=row["name"],
         tags=tuple(row["tags"]),
         setting_ids=tuple(row["setting_ids"]),
-        allowed_paths=None if paths is None else tuple(AllowedPath(**path) for path in paths),
+        allowed_paths=None if paths is None else tuple(_allowed_path(path) for path in paths),
         revoked=row["revoked"],
         revoked_reason=row["revoked_reason"],
         stores_request=row["should_log_request"],
@@ -109,6 +122,29 @@ def setting_of(row: Any) -> ProviderSetting:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )
+
+
+Row = TypeVar("Row")
+
+
+def _readable(
+    rows: list[Any], id_column: str, read: Callable[[Any], Row]
+) -> tuple[tuple[Row, ...], frozenset[str]]:
+    """Rows as values, and the ids of those that make no sense: not in force, whatever they were."""
+    values: list[Row] = []
+    broken: set[str] = set()
+    for row in rows:
+        try:
+            values.append(read(row))
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            log.error(
+                "configuration.row_broken %s=%s error=%s",
+                id_column,
+                row[id_column],
+                type(error).__name__,
+            )
+            broken.add(row[id_column])
+    return tuple(values), frozenset(broken)
 
 
 class PostgresConfiguration:
@@ -143,12 +179,15 @@ class PostgresConfiguration:
             tombstones = await connection.fetch(
                 "SELECT kind, id FROM configuration_tombstones WHERE revision > $1", since
             )
+        readable_keys, broken_keys = _readable(keys, "key_id", key_of)
+        readable_settings, broken_settings = _readable(settings, "id", setting_of)
+        gone = {(row["kind"], row["id"]) for row in tombstones}
         return Changes(
             revision=newest,
-            keys=tuple(key_of(row) for row in keys),
-            settings=tuple(setting_of(row) for row in settings),
-            deleted_keys=frozenset(row["id"] for row in tombstones if row["kind"] == "key"),
-            deleted_settings=frozenset(row["id"] for row in tombstones if row["kind"] == "setting"),
+            keys=readable_keys,
+            settings=readable_settings,
+            deleted_keys=broken_keys | {name for kind, name in gone if kind == "key"},
+            deleted_settings=broken_settings | {name for kind, name in gone if kind == "setting"},
             is_full=is_full,
         )
 

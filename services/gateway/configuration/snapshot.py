@@ -1,11 +1,14 @@
 """Keys and targets, indexed for the hot path; replaced, never changed."""
 
+import logging
 from collections.abc import Callable, Iterable
 
 import msgspec
 
 from contracts.config import ApiKey, ProviderSetting
 from gateway.values import Principal, Target
+
+log = logging.getLogger(__name__)
 
 TargetMaker = Callable[[ProviderSetting], Target]
 
@@ -56,7 +59,11 @@ def _without(digests: dict[str, bytes], ids: Iterable[str]) -> list[bytes]:
 
 
 def apply(snapshot: Snapshot, changes: Changes, make_target: TargetMaker) -> Snapshot:
-    """The next snapshot. A key whose hash changed loses its old digest."""
+    """The next snapshot. A key whose hash changed loses its old digest.
+
+    One setting that cannot be used must not keep the others, or a revocation, from taking effect:
+    it is left out, loudly, and its keys are told that they have no provider setting.
+    """
     if changes.is_full:
         principals: dict[bytes, Principal] = {}
         digests: dict[str, bytes] = {}
@@ -75,5 +82,12 @@ def apply(snapshot: Snapshot, changes: Changes, make_target: TargetMaker) -> Sna
     for setting_id in changes.deleted_settings:
         targets.pop(setting_id, None)
     for setting in changes.settings:
-        targets[setting.id] = make_target(setting)
+        targets.pop(setting.id, None)
+        try:
+            targets[setting.id] = make_target(setting)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it cannot be called
+            # The kind only: the text of some errors holds what the setting holds.
+            log.error(
+                "configuration.setting_unusable id=%s error=%s", setting.id, type(error).__name__
+            )
     return Snapshot(changes.revision, principals, digests, targets)
