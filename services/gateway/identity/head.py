@@ -24,6 +24,7 @@ _KEPT_HERE: Final = frozenset(
         b"authorization",
         b"x-api-key",
         b"api-key",
+        b"x-goog-api-key",
         b"x-custom-event-id",
         b"x-metadata",
         b"x-request-timeout",
@@ -68,7 +69,7 @@ def sort_headers(headers: HeaderPairs, *, drops_user_agent: bool) -> Head:
         elif name == b"api-key":
             api_key = value
         elif name == b"connection":
-            connection = value
+            connection = connection + b"," + value if connection else value
         elif name == b"x-custom-event-id":
             custom_id = value.decode("latin-1")
         elif name == b"x-metadata":
@@ -77,7 +78,9 @@ def sort_headers(headers: HeaderPairs, *, drops_user_agent: bool) -> Head:
             timeout = value.decode("latin-1")
     if connection.lower() not in _USUAL_CONNECTION:
         named = {token.strip().lower() for token in connection.split(b",")}
-        forwarded = [pair for pair in forwarded if pair[0] not in named]
+        forwarded = [
+            pair for pair in forwarded if pair[0] not in named or pair is IDENTITY_ENCODING
+        ]
     if drops_user_agent:
         forwarded = [pair for pair in forwarded if pair[0] != b"user-agent"]
     credential = x_api_key or api_key or bearer

@@ -1,0 +1,18 @@
+"""Credentials that a client put into its query stay here, like those in its headers."""
+
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+_CREDENTIALS: Final = frozenset(
+    {b"api_key", b"api-key", b"apikey", b"x-api-key", b"key", b"access_token"}
+)
+
+
+def without_credentials(query: bytes) -> bytes:
+    """The raw query without the parameters that carry a credential; all others byte for byte."""
+    parts = query.split(b"&")
+    return b"&".join(part for part in parts if _name(part) not in _CREDENTIALS)
+
+
+def _name(part: bytes) -> bytes:
+    return unquote_to_bytes(part.partition(b"=")[0]).strip().lower()
