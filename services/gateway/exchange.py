@@ -84,6 +84,8 @@ class Corridor:
             await self._refuse(reply, endpoint, refusal, event_id)
         except ClientLeft:
             counters.client_left += 1
+            # Nobody reads this when the connection is gone; it is not when the framing was wrong.
+            await self._refuse(reply, endpoint, cut_short(), event_id)
         finally:
             self._under_way.discard(task)
 
@@ -127,7 +129,7 @@ class Corridor:
                 raise Refusal(404, "invalid_request_error", "not_found", "route not supported")
             check_access(principal, inbound.method, endpoint.template)
             timeout_s = self._timeout(head)
-            body = await self._read(reply, head)
+            body = await self._read(reply, head, timeout_s)
             body_bytes = len(body)
             call = endpoint.parse(body)
             target = plan(
@@ -186,15 +188,27 @@ class Corridor:
             asked = parse_duration(head.timeout)
         except ValueError:
             raise Refusal(400, "invalid_request_error", "bad_request", "invalid timeout") from None
-        if asked <= 0:
+        if not asked > 0:  # Nor when it is no number at all.
             raise Refusal(400, "invalid_request_error", "bad_request", "invalid timeout")
         return min(asked, self._limits.proxy_timeout_s)
 
-    async def _read(self, reply: Reply, head: Head) -> bytes:
+    async def _read(self, reply: Reply, head: Head, timeout_s: float) -> bytes:
         bytes_max = self._limits.request_body_bytes_max
         if head.content_length is not None and head.content_length > bytes_max:
             raise too_large(bytes_max)
-        return await reply.read_body(bytes_max)
+        task = asyncio.current_task()
+        assert task is not None
+        deadlines = self._means.deadlines
+        deadlines.arm(task, timeout_s)
+        try:
+            return await reply.read_body(bytes_max)
+        except asyncio.CancelledError:
+            if not deadlines.disarm(task):
+                raise
+            task.uncancel()
+            raise too_slow() from None
+        finally:
+            deadlines.disarm(task)
 
     def _lane(self) -> Lane | None:
         return self._journal.lane() if self._journal.is_accepting else None
@@ -247,6 +261,20 @@ class Corridor:
             )
         except JournalUnavailable:
             self._counters.metering_unavailable += 1
+
+
+def cut_short() -> Refusal:
+    """400: the body ended before its framing said so, or its framing is wrong."""
+    return Refusal(
+        400, "invalid_request_error", "incomplete_body", "the request body did not arrive whole"
+    )
+
+
+def too_slow() -> Refusal:
+    """408: a client may not hold a request open for longer than its exchange might last."""
+    return Refusal(
+        408, "invalid_request_error", "request_timeout", "the request body did not arrive in time"
+    )
 
 
 def too_large(bytes_max: int) -> Refusal:

@@ -13,6 +13,7 @@ from contracts.exchange import Attempt, Body, Outcome
 from gateway.dispatch.deadlines import Deadlines
 from gateway.dispatch.headers import Down
 from gateway.dispatch.relay import Transcript, UsageStripper
+from gateway.identity.query import without_credentials
 from gateway.ports import (
     JournalUnavailable,
     Upstream,
@@ -147,6 +148,19 @@ class Passage:
                 raise metering_unavailable() from None
             counters.unmetered += 1
             self._exchange.forget_journal()
+        try:
+            await self._carry(reply, timeout_s)
+        except JournalUnavailable:
+            # Guarantee 2, the other way: what cannot be recorded is not finished.
+            counters.broken_for_journal += 1
+            if self._status:
+                raise
+            raise metering_unavailable() from None
+
+    async def _carry(self, reply: Reply, timeout_s: float) -> None:
+        """Dispatch, relay, and the record of however that ends. Raises what `run` says."""
+        means = self._means
+        counters = means.counters
         transcript = Transcript(means.limits.event_body_bytes_max)
         try:
             await self._in_time(reply, transcript, timeout_s)
@@ -161,8 +175,6 @@ class Passage:
             )
             self._fail("timed_out", refusal, transcript)
         except JournalUnavailable:
-            # Guarantee 2, the other way: what cannot be recorded is not finished.
-            counters.broken_for_journal += 1
             raise
         except asyncio.CancelledError:
             # Guarantee 3 on a stop: the record says why there is no whole answer.
@@ -198,13 +210,15 @@ class Passage:
         strips = False
         ask = self._endpoint.ask_usage
         if call.is_streaming and target.asks_usage_on_streams and ask and not call.asks_usage:
-            body = ask(body)
+            large = len(body) > _THREAD_BYTES
+            body = await asyncio.to_thread(ask, body) if large else ask(body)
             strips = True
         path = join_path(target.base_path, self._endpoint.upstream_path)
+        query = without_credentials(inbound.query) if inbound.query else b""
         request = UpstreamRequest(
             target.origin,
             inbound.method.encode("ascii"),
-            path + b"?" + inbound.query if inbound.query else path,
+            path + b"?" + query if query else path,
             [*self._head.forwarded, *target.auth_headers],
             body,
             timeout_s,
@@ -229,7 +243,6 @@ class Passage:
         limits = means.limits
         content = await response.read(limits.response_body_bytes_max)
         self._exchange.first_byte_us = self._exchange.elapsed_us()
-        self._status = response.status
         request = await body_in_event(self._body, limits.event_body_bytes_max)
         kept = await body_in_event(content, limits.event_body_bytes_max)
         document = None
@@ -243,6 +256,7 @@ class Passage:
         self._record("answered", response.status, None, request, kept, down.content_type, document)
         headers = down.headers
         headers.append((b"content-length", b"%d" % len(content)))
+        self._status = response.status
         await reply.whole(response.status, headers, content)
 
     async def _relay(

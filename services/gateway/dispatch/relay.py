@@ -8,6 +8,8 @@ from gateway.dispatch import sse
 
 TAIL_BYTES: Final = 65_536
 """The usage event is looked for in this much of the end of a stream that was cut in the event."""
+USAGE_DOCUMENT_BYTES_MAX: Final = 262_144
+"""A longer one is no usage that anybody bills by, and must not keep its event out of the journal."""
 
 
 class Transcript:
@@ -46,9 +48,11 @@ class Transcript:
         return Body(head, self._length, None if digest is None else digest.digest())
 
     def usage_document(self) -> bytes | None:
-        """The data of the last event that reports usage."""
-        if self.document is not None:
-            return self.document
+        """The data of the last event that reports usage, None also when it is absurdly long."""
+        document = self.document or self._found()
+        return None if document is None or len(document) > USAGE_DOCUMENT_BYTES_MAX else document
+
+    def _found(self) -> bytes | None:
         if self._digest is not None:
             return sse.usage_document(self._tail)
         parts = self._parts

@@ -50,18 +50,21 @@ class UsageOnly(msgspec.Struct):
     usage: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+USAGE_ONLY_BYTES_MAX: Final = 262_144
+"""A provider's usage block is some hundred bytes; one that is longer would not fit its event."""
 _usage_only = msgspec.json.Decoder(UsageOnly)
 
 
 def usage_only(document: bytes) -> bytes | None:
-    """An answer cut down to what a bill needs, None when it reports no usage."""
+    """An answer cut down to what a bill needs, None when it reports no usage of a sane size."""
     try:
         read = _usage_only.decode(document)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if read.usage is msgspec.UNSET or not bytes(read.usage).startswith(b"{"):
         return None
-    return msgspec.json.encode(read)
+    document = msgspec.json.encode(read)
+    return document if len(document) <= USAGE_ONLY_BYTES_MAX else None
 
 
 def without_content(body: Body, content: bytes) -> Body:
