@@ -1,8 +1,15 @@
 """What an admin request got wrong."""
 
+from collections.abc import Iterable
+
 
 class Invalid(ValueError):
     """The request cannot be accepted; the message is for its sender."""
+
+
+def holds_nul(texts: Iterable[str]) -> bool:
+    """Whether a text holds the one character that the database cannot."""
+    return any("\0" in text for text in texts)
 
 
 class NotFound(LookupError):

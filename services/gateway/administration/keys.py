@@ -8,11 +8,18 @@ from typing import Any, Protocol
 import msgspec
 
 from contracts.ids import new_id, to_text
-from gateway.administration.invalid import Invalid
+from gateway.administration.invalid import Invalid, holds_nul
 from runtime.settings import parse_duration
 
 _RATE_UNITS = ("h", "m", "s", "d")
 _COST_UNITS = ("m", "h", "d", "mo")
+
+TAG_BYTES_MAX = 1024
+TAGS_BYTES_MAX = 65_536
+"""They travel in every event of the key."""
+INTEGER_MAX = 2**63 - 1
+_COST_EXPONENTS = range(-24, 16)
+"""Decimal places and digits before the point that an amount of US dollars may have."""
 
 
 class NewAllowedPath(msgspec.Struct):
@@ -75,13 +82,13 @@ def check(new: NewKey) -> None:
     if new.setting_id and new.setting_ids:
         raise Invalid("either settingId or settingIds")
     invalid = [
-        *(["tags"] if any(not tag for tag in new.tags or ()) else []),
+        *([] if _are_tags(new.tags or []) else ["tags"]),
         *(["key"] if not new.key else []),
         *(["name"] if not new.name else []),
         *[f"settingIds[{i}]" for i, text in enumerate(new.setting_ids or ()) if not text],
-        *(["costLimitInUsd"] if new.cost_limit_in_usd < 0 else []),
-        *(["costLimitInUsdOverTime"] if new.cost_limit_in_usd_over_time < 0 else []),
-        *(["rateLimitOverTime"] if new.rate_limit_over_time < 0 else []),
+        *([] if _is_amount(new.cost_limit_in_usd) else ["costLimitInUsd"]),
+        *([] if _is_amount(new.cost_limit_in_usd_over_time) else ["costLimitInUsdOverTime"]),
+        *([] if 0 <= new.rate_limit_over_time <= INTEGER_MAX else ["rateLimitOverTime"]),
         *(["ttl"] if new.ttl and not _is_go_duration(new.ttl) else []),
         *_invalid_path(new.allowed_paths),
     ]
@@ -94,9 +101,24 @@ def check(new: NewKey) -> None:
         bool(new.cost_limit_in_usd_over_time),
         _COST_UNITS,
     )
-    texts = [new.name, new.key, new.policy_id, *(new.tags or ())]
-    if any("\0" in text for text in texts):
-        raise Invalid("NUL is not allowed in name, key, policyId and tags")
+    paths = [text for path in new.allowed_paths or () for text in (path.path, path.method)]
+    ids = [new.policy_id, new.setting_id, *(new.setting_ids or ())]
+    if holds_nul([new.name, new.key, *ids, *(new.tags or ()), *paths]):
+        raise Invalid("NUL is not allowed")
+
+
+def _are_tags(tags: list[str]) -> bool:
+    sizes = [len(tag.encode()) for tag in tags]
+    return all(0 < size <= TAG_BYTES_MAX for size in sizes) and sum(sizes) <= TAGS_BYTES_MAX
+
+
+def _is_amount(amount: Decimal) -> bool:
+    """Finite, not negative, and no longer than anybody's money."""
+    if not amount.is_finite() or amount < 0:
+        return False
+    exponent = amount.as_tuple().exponent
+    assert isinstance(exponent, int)
+    return exponent in _COST_EXPONENTS and amount.adjusted() in _COST_EXPONENTS
 
 
 def _is_go_duration(text: str) -> bool:

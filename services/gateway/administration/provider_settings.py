@@ -7,7 +7,7 @@ import msgspec
 
 from contracts.config import CostMap
 from contracts.ids import new_id, to_text
-from gateway.administration.invalid import Invalid
+from gateway.administration.invalid import Invalid, holds_nul
 from gateway.routing.targets import BadBaseUrl, parse_base
 from gateway.values import Provider
 
@@ -60,6 +60,8 @@ def checked_cost_map(raw: msgspec.Raw | None) -> str | None:
         raise Invalid(f"costMap is over the limit of {COST_MAP_BYTES_MAX} bytes")
     try:
         read = msgspec.json.decode(bytes(raw), type=CostMap)
+    except RecursionError:
+        raise Invalid("costMap is nested too deeply") from None
     except msgspec.DecodeError as error:
         raise Invalid(f"costMap is not valid: {error}") from None
     for prices in (
@@ -88,6 +90,8 @@ async def create(
     if missing:
         raise Invalid(f"provider {new.provider} is missing fields {','.join(missing)}")
     _check_values(values)
+    if holds_nul([new.name or "", *(new.allowed_models or ())]):
+        raise Invalid("name and allowedModels must not hold NUL")
     if new.usage_on_streams not in (None, "ask", "never"):
         raise Invalid("usageOnStreams must be ask or never")
     now = int(time.time())
@@ -113,7 +117,7 @@ def _check_values(values: dict[str, str]) -> None:
         except BadBaseUrl as error:
             raise Invalid(f"setting.url: {error}") from None
     for name, value in values.items():
-        if "\0" in value or "\0" in name:
+        if holds_nul((name, value)):
             raise Invalid("setting must not hold NUL")
         if name == "apikey" and not _is_header_safe(value):
             raise Invalid("setting.apikey must be printable ASCII")

@@ -6,14 +6,17 @@ from typing import Any
 from litestar import Litestar
 from litestar.types import ControllerRouterHandler
 
-from gateway.api.admin_problems import AdminProblem, show_problem
+from gateway.api.admin_problems import AdminProblem, show_exception, show_problem
 from gateway.api.guards import admin_guard
 from runtime.settings import Secret
 
 
 def admin_app(handlers: Sequence[ControllerRouterHandler], admin_pass: Secret) -> Litestar:
     """The application of the admin process."""
-    exception_handlers: dict[Any, Any] = {AdminProblem: show_problem}
+    exception_handlers: dict[Any, Any] = {
+        AdminProblem: show_problem,
+        Exception: show_exception,
+    }
     return Litestar(
         list(handlers),
         guards=[admin_guard(admin_pass)],

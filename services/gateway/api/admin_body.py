@@ -9,8 +9,6 @@ from gateway.api.admin_problems import AdminProblem
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 
-BODY_BYTES_MAX = 4 * 1024 * 1024
-
 
 async def read(request: Request[Any, Any, Any], kind: type[Body], instance: str) -> Body:
     """The body as `kind`. Raises AdminProblem (400) when it is not JSON of that shape."""
@@ -31,4 +29,8 @@ async def read(request: Request[Any, Any, Any], kind: type[Body], instance: str)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise AdminProblem(
             400, "json-unmarshal", "json unmarshaller error", str(error), instance
+        ) from None
+    except RecursionError:
+        raise AdminProblem(
+            400, "json-unmarshal", "json unmarshaller error", "nested too deeply", instance
         ) from None

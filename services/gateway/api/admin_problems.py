@@ -1,8 +1,14 @@
 """Errors of the admin API: `{type, title, status, detail, instance}`, as BricksLLM words them."""
 
+import logging
+import traceback
+from http import HTTPStatus
 from typing import Any
 
 from litestar import Request, Response
+from litestar.exceptions import HTTPException
+
+log = logging.getLogger(__name__)
 
 
 class AdminProblem(Exception):
@@ -30,3 +36,19 @@ def show_problem(_: Request[Any, Any, Any], problem: AdminProblem) -> Response[d
         status_code=problem.status,
         media_type="application/json",
     )
+
+
+def show_exception(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
+    """What the framework refused, or nobody foresaw, in the same shape."""
+    instance = request.scope["path"]
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        title = HTTPStatus(error.status_code).phrase
+        kind = title.lower().replace(" ", "-")
+        problem = AdminProblem(error.status_code, kind, title, error.detail, instance)
+    else:
+        # Where, but not the text: the database quotes arguments in its errors, secrets among them.
+        places = traceback.extract_tb(error.__traceback__)[-3:]
+        where = " < ".join(f"{place.name}:{place.lineno}" for place in reversed(places))
+        log.error("admin.failed path=%s error=%s at=%s", instance, type(error).__name__, where)
+        problem = AdminProblem(500, "internal", "internal error", "internal error", instance)
+    return show_problem(request, problem)

@@ -1,5 +1,6 @@
 """A provider setting made ready for the hot path, and the join of base and path."""
 
+import re
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -8,6 +9,7 @@ from contracts.exchange import SettingRef
 from gateway.ports import Origin
 from gateway.values import Provider, Target
 
+_HOST: Final = re.compile(r"[A-Za-z0-9._:-]+").fullmatch
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -37,6 +39,8 @@ def parse_base(url: str) -> tuple[Origin, bytes]:
         raise BadBaseUrl(f"{url!r} must be written in ASCII") from None
     if any(byte <= 0x20 or byte == 0x7F for byte in path):
         raise BadBaseUrl(f"{url!r} must not hold spaces or control characters")
+    if port == 0 or not _HOST(host):
+        raise BadBaseUrl(f"{url!r} names no host and port that can be asked")
     return Origin(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme]), path
 
 
