@@ -1,0 +1,248 @@
+"""Hostile text, without a server: bodies, heads, queries, usage blocks and stored rows."""
+
+import json
+import tracemalloc
+
+import msgspec
+import pytest
+
+from contracts.config import ApiKey, ProviderSetting
+from gateway.adapters.postgres_config import _readable, key_of
+from gateway.administration.invalid import Invalid
+from gateway.administration.keys import NewKey, check
+from gateway.configuration.snapshot import EMPTY, Changes, apply
+from gateway.dispatch.relay import Transcript
+from gateway.endpoints.chat_completions import ask_usage, parse
+from gateway.identity.head import IDENTITY_ENCODING, sort_headers
+from gateway.identity.query import without_credentials
+from gateway.providers.registry import PROVIDERS
+from gateway.recording.record import usage_only
+from gateway.routing.targets import BadBaseUrl, make_target, parse_base
+from gateway.values import Refusal
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize("content", [b'"%b"' % (b"a" * MIB), b'"%b"' % (b"\\n" * (MIB // 2))])
+@pytest.mark.parametrize("options", [b"", b'"stream_options":{},'])
+def test_asking_for_usage_takes_memory_in_proportion_to_the_body(content, options):
+    """An image of many megabytes in a streaming request must not take a hundred times its size."""
+    body = b'{"model":"m",%b"messages":[{"content":%b}]}' % (options, content)
+    tracemalloc.start()
+    try:
+        ask_usage(body)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 8 * len(body)
+
+
+@pytest.mark.parametrize("member", [b"user", b"stream", b"stream_options", b"model"])
+def test_a_member_we_read_is_not_unfolded_into_objects(member):
+    """A megabyte of empty lists is a megabyte, not twenty."""
+    body = b'{"model":"m","%b":[%b[]]}' % (member, b"[]," * (MIB // 3))
+    tracemalloc.start()
+    try:
+        parse(body)
+    except Refusal:
+        pass
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+
+    assert peak < 4 * len(body)
+
+
+@pytest.mark.parametrize("member", [b"messages", b"user", b"stream_options"])
+def test_deep_nesting_is_a_bad_request(member):
+    """400, not a bug of ours."""
+    with pytest.raises(Refusal) as refused:
+        parse(b'{"model":"m","%b":%b%b}' % (member, b"[" * 50_000, b"]" * 50_000))
+
+    assert (refused.value.status, refused.value.code) == (400, "invalid_json")
+
+
+def test_the_last_of_two_options_counts_also_behind_nested_ones():
+    """The splice goes where a JSON reader will look."""
+    body = b'{"a":[{"stream_options":1},[[]]],"stream_options":2,"stream_options":{"x":[{}]}}'
+
+    read = json.loads(ask_usage(body))
+
+    assert read == {
+        "a": [{"stream_options": 1}, [[]]],
+        "stream_options": {"include_usage": True, "x": [{}]},
+    }
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"usage":{"a":"%b"}}' % (b"y" * MIB),
+        b'{"usage":{"a":%b%b}}' % (b"[" * 50_000, b"]" * 50_000),
+    ],
+)
+def test_an_absurd_usage_block_is_no_usage(answer):
+    """It would keep the completion out of the journal."""
+    assert usage_only(answer) is None
+
+
+@pytest.mark.parametrize("is_stripped", [True, False])
+def test_an_absurd_usage_event_is_no_usage(is_stripped):
+    """The same on a stream, found by the stripper or in the transcript."""
+    document = b'{"choices":[],"usage":{"a":"%b"}}' % (b"y" * MIB)
+    transcript = Transcript(4 * MIB)
+    transcript.add(b"data: " + document + b"\n\n")
+    if is_stripped:
+        transcript.document = document
+
+    assert transcript.usage_document() is None
+
+
+def test_a_client_cannot_have_the_answer_compressed():
+    """Connection may name a client's own headers, not the one that keeps the answer readable."""
+    head = sort_headers(
+        [(b"connection", b"accept-encoding"), (b"accept-encoding", b"gzip")],
+        drops_user_agent=False,
+    )
+
+    assert head.forwarded == [IDENTITY_ENCODING]
+
+
+def test_every_connection_header_counts():
+    """Two of them are one list."""
+    head = sort_headers(
+        [(b"connection", b"x-hop"), (b"connection", b"keep-alive"), (b"x-hop", b"1")],
+        drops_user_agent=False,
+    )
+
+    assert head.forwarded == [IDENTITY_ENCODING]
+
+
+@pytest.mark.parametrize(
+    ("query", "forwarded"),
+    [
+        (b"api_key=sk-1", b""),
+        (b"a=1&API-Key=sk-1&b=%00", b"a=1&b=%00"),
+        (b"api%5Fkey=sk-1&&x", b"&x"),
+        (b"key=sk-1&access_token=sk-1", b""),
+        (b"api-version=2024-06-01&keys=1", b"api-version=2024-06-01&keys=1"),
+    ],
+)
+def test_credentials_in_the_query_stay_here(query, forwarded):
+    """All other parameters go on byte for byte."""
+    assert without_credentials(query) == forwarded
+
+
+def stored_setting(number: int, **changes) -> ProviderSetting:
+    fields = {
+        "id": f"s{number}",
+        "provider": "openai",
+        "name": "",
+        "setting": {"apikey": "k"},
+        "allowed_models": (),
+        "cost_map": None,
+        "usage_on_streams": "ask",
+        "revision": number,
+        "created_at": 0,
+        "updated_at": 0,
+    }
+    return ProviderSetting(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"provider": "of-a-later-release"},
+        {"setting": {"apikey": "k", "url": "gopher://h"}},
+        {"setting": {}},
+        {"setting": {"apikey": "\u20ac"}},
+        {"setting": ["k"]},
+    ],
+)
+def test_one_broken_setting_leaves_the_others_in_force(broken, caplog):
+    """Neither a start nor a revocation waits until somebody mends it; its secret is not logged."""
+    changes = Changes(
+        9,
+        (),
+        (stored_setting(1), stored_setting(2, **broken)),
+        frozenset(),
+        frozenset(),
+        is_full=True,
+    )
+
+    snapshot = apply(EMPTY, changes, lambda setting: make_target(setting, PROVIDERS))
+
+    assert set(snapshot.target_by_setting) == {"s1"}
+    assert snapshot.revision == 9
+    assert "s2" in caplog.text
+    assert "\u20ac" not in caplog.text
+
+
+def stored_key(**changes):
+    fields = {
+        "key_id": "k1",
+        "key_hash": "ab" * 32,
+        "name": "n",
+        "tags": [],
+        "setting_ids": ["s1"],
+        "allowed_paths": None,
+        "revoked": False,
+        "revoked_reason": "",
+        "should_log_request": False,
+        "should_log_response": False,
+        "rotation_enabled": False,
+        "policy_id": "",
+        "created_at": 0,
+        "updated_at": 0,
+        "revision": 1,
+    }
+    return {**fields, **changes}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"key_hash": "no hex"},
+        {"key_hash": "abcd"},
+        {"allowed_paths": ["/v1"]},
+        {"allowed_paths": [{"path": "/v1"}]},
+        {"allowed_paths": [{"path": "/v1", "method": None}]},
+    ],
+)
+def test_a_broken_key_is_out_of_force_and_alone(broken):
+    """What cannot be read must not stay in force as it was before."""
+    keys, gone = _readable([stored_key(), stored_key(key_id="k2", **broken)], "key_id", key_of)
+
+    assert [key.key_id for key in keys if isinstance(key, ApiKey)] == ["k1"]
+    assert gone == {"k2"}
+
+
+@pytest.mark.parametrize("url", ["http://a b/", "http://a%00b/", "http://h:0/", "http://*/"])
+def test_a_base_that_no_request_could_be_sent_to_is_refused_when_it_is_set(url):
+    """Not at the first request."""
+    with pytest.raises(BadBaseUrl):
+        parse_base(url)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        b'"costLimitInUsd":"NaN"',
+        b'"costLimitInUsd":"Infinity"',
+        b'"costLimitInUsd":1e9999999',
+        b'"costLimitInUsdOverTime":1e-400,"costLimitInUsdUnit":"d"',
+        b'"rateLimitOverTime":1%b,"rateLimitUnit":"m"' % (b"0" * 30),
+        b'"tags":["%b"]' % (b"t" * 2000),
+        b'"tags":[%b"t"]' % (b'"tag",' * 40_000),
+        b'"settingIds":["a\\u0000"]',
+        b'"allowedPaths":[{"path":"/\\u0000","method":"POST"}]',
+    ],
+)
+def test_what_the_database_or_an_event_cannot_hold_is_invalid(changes):
+    """400 for its sender, not a 500."""
+    members = b'"name":"n","key":"k","settingIds":["s"],'
+    new = msgspec.json.decode(b"{%b%b}" % (members, changes), type=NewKey)
+
+    with pytest.raises(Invalid):
+        check(new)
