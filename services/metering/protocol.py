@@ -87,6 +87,7 @@ class PartitionMeter:
         self._lost: frozenset[bytes] = frozenset()
         self._breaker = Breaker(limits.bad_run_max, limits.quarantined_max)
         self._lost_read_at_ms = 0
+        self._rests_until_ms = 0
         self._idle_since_ms: int | None = None
         self._ledger_ahead_ms = 0
         self._ledger_checked_at_ms = 0
@@ -260,21 +261,26 @@ class PartitionMeter:
         return self._checkpoint.incarnations
 
     async def _read(self) -> Reading:
-        """Parcels behind the committed sequence until a limit or the delay is reached."""
+        """Parcels behind the committed sequence until a limit is reached or waiting ends.
+
+        A batch waits for more, because an insert of one row costs as much as one of a thousand:
+        shortly when the partition was idle, longer right after a batch.
+        """
         assert self._checkpoint is not None
         limits = self._limits
         reading = Reading(self._positions, self._gaps)
         next_seq = self._checkpoint.committed_seq + 1
-        began_at_ms = None
+        until_ms, poll_ms = 0, limits.poll_ms
         while reading.records < limits.rows_max and reading.bytes < limits.bytes_max:
             messages = await self._stream.read(next_seq, limits.bytes_max - reading.bytes)
+            now_ms = self._clock.monotonic_ms()
             if not messages:
-                now_ms = self._clock.monotonic_ms()
-                if began_at_ms is None or now_ms - began_at_ms >= limits.delay_ms:
+                if reading.last_seq == 0 or now_ms >= until_ms:
                     break
-                await self._clock.sleep(limits.poll_ms / 1000)
+                await self._clock.sleep(min(poll_ms, until_ms - now_ms) / 1000)
+                poll_ms = min(poll_ms * 2, limits.poll_max_ms)
                 continue
-            began_at_ms = began_at_ms or self._clock.monotonic_ms()
+            until_ms = until_ms or max(now_ms + limits.delay_ms, self._rests_until_ms)
             for message in messages:
                 if reading.records >= limits.rows_max or not await self._take(reading, message):
                     return reading
@@ -432,6 +438,7 @@ class PartitionMeter:
         self, reading: Reading, settled: Settled, closed: list[bytes], closings: list[Closing]
     ) -> None:
         assert self._checkpoint is not None
+        began_at_ms = self._clock.monotonic_ms()
         price_book = await self._billers.current()
         biller = await self._billers.load(price_book)
         manifest = Manifest(
@@ -469,6 +476,9 @@ class PartitionMeter:
         after = msgspec.structs.replace(after, last_batch_id=batch_id, last_batch_rows=block.rows)
         await self._commit(after, reading)
         self._count(billed, len(closings))
+        now_ms = self._clock.monotonic_ms()
+        rest_ms = (now_ms - began_at_ms) * self._limits.rest_factor
+        self._rests_until_ms = now_ms + min(rest_ms, self._limits.rest_max_ms)
 
     async def _put_aside(self, letters: Iterable[DeadLetter], billed: Billed) -> None:
         """Dead letters, before anything is committed past them."""

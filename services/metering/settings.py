@@ -48,6 +48,10 @@ class MeteringSettings(msgspec.Struct, frozen=True):
         int, _d("partitions of one process that work on a batch at the same time")
     ] = 2
     batch_delay: Annotated[Duration, _d("a batch waits so long for more")] = Duration(0.15)
+    batch_rest_max: Annotated[
+        Duration,
+        _d("after a batch the next waits ten times as long as it took, at most so long"),
+    ] = Duration(1)
     closings_max: Annotated[int, _d("most abandoned admissions closed in one batch")] = 500
     close_grace: Annotated[
         Duration, _d("journal time past an admission's timeout before it counts as abandoned")
@@ -82,6 +86,7 @@ class MeteringSettings(msgspec.Struct, frozen=True):
             rows_max=self.batch_rows_max,
             bytes_max=self.batch_bytes_max,
             delay_ms=_ms(self.batch_delay),
+            rest_max_ms=_ms(self.batch_rest_max),
             booking_deadline_ms=_ms(self.booking_deadline_s),
             execution_max_ms=_ms(self.booking_execution_max),
             closings_max=self.closings_max,

@@ -49,6 +49,7 @@ MONTH_MS = 31 * 86_400_000
 LIMITS = Limits(
     rows_max=4,
     delay_ms=0,
+    rest_max_ms=0,
     booking_deadline_ms=1_000,
     execution_max_ms=500,
     close_grace_ms=1_000,

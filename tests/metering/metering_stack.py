@@ -25,6 +25,7 @@ from rating.compile_book import compile_book
 
 LIMITS = Limits(
     delay_ms=0,
+    rest_max_ms=0,
     booking_deadline_ms=1_000,
     execution_max_ms=500,
     close_grace_ms=1_000,

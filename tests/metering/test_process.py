@@ -44,6 +44,7 @@ class Consumers:
             "BOOKING_EXECUTION_MAX": "1",
             "MEMBER_INTERVAL": "200ms",
             "BATCH_DELAY": "20ms",
+            "BATCH_REST_MAX": "0",
             **changes,
         }
 
