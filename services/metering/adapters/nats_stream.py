@@ -61,6 +61,11 @@ class DirectReader:
         found = await self._ask({"start_time": at, "next_by_subj": subject, "batch": 1})
         return int(found[0].headers["Nats-Sequence"]) if found and found[0].headers else None
 
+    async def first_from(self, subject: str, seq: int) -> int | None:
+        """The sequence of the subject's first message at or after a sequence."""
+        found = await self._ask({"seq": max(seq, 1), "next_by_subj": subject, "batch": 1})
+        return int(found[0].headers["Nats-Sequence"]) if found and found[0].headers else None
+
     async def _ask(self, request: dict[str, object]) -> list[Msg]:
         failure: Exception | None = None
         for _ in range(_TRIES):
