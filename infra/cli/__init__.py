@@ -100,7 +100,14 @@ COMMANDS: Final = (
     ),
 )
 
-HELP_BY_GROUP: Final = {"trace": "Play recorded traffic through the running gateway."}
+GROUPS: Final = (
+    Command(
+        "trace",
+        "",
+        "Play recorded traffic through the running gateway.",
+        "tollway trace replay conv.csv code.csv",
+    ),
+)
 
 
 def application() -> "object":
@@ -114,7 +121,12 @@ def application() -> "object":
         version=_version,
         result_action="return_value",
     )
-    groups = {name: App(name=name, help=text) for name, text in HELP_BY_GROUP.items()}
+    groups = {
+        group.name: App(
+            name=group.name, help=group.help, help_epilogue=f"Example:  {group.example}"
+        )
+        for group in GROUPS
+    }
     for group in groups.values():
         app.command(group)
     for command in COMMANDS:

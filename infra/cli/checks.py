@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from infra.embedded.instance import launcher_state
+from infra.embedded.instance import SUPERVISOR, launcher_state
 from infra.embedded.leftovers import leftovers
 from runtime.ports import is_free, owner
 from runtime.state import read_states, rows
@@ -87,7 +87,7 @@ async def _service_settings(name: str, environ: dict[str, str]) -> Check:
         name=f"{name} settings",
         verdict="bad",
         detail=said.decode("utf-8", "replace").strip(),
-        mend="correct the named environment variables; the README lists all of them",
+        mend="correct the named environment variables; docs/settings.md lists all of them",
     )
 
 
@@ -120,7 +120,8 @@ def ports(wanted: dict[str, int], *, is_running: bool) -> list[Check]:
         title = f"port {port} ({name})"
         if is_free(port):
             verdict: Verdict = "bad" if is_running else "ok"
-            mend = f"nobody listens: see `tollway logs {name}`" if is_running else ""
+            of = "reporting" if name == "reporting" else "gateway"
+            mend = f"nobody listens: see `tollway logs {of}`" if is_running else ""
             checks.append(Check(name=title, verdict=verdict, detail="free", mend=mend))
             continue
         who = owner(port)
@@ -145,9 +146,12 @@ def processes(data_dir: Path) -> list[Check]:
     checks = []
     for row in rows(read_states(data_dir)):
         verdict: Verdict = "ok" if row.state == "ready" else "bad"
-        mend = "" if verdict == "ok" else f"see `tollway logs {row.name}`"
+        # A worker writes into its service's log, and whoever started a child says why it died.
+        service = row.name.split("-")[0]
+        log, reasons = (service, service) if row.kind == "worker" else (row.name, SUPERVISOR)
+        mend = "" if verdict == "ok" else f"see `tollway logs {log}`"
         if verdict == "ok" and row.restarts:
-            verdict, mend = "warning", f"it died before: see `tollway logs {row.name}`"
-        detail = f"{row.state}, {row.restarts} restarts"
+            verdict, mend = "warning", f"it died before; `tollway logs {reasons}` says why"
+        detail = f"{row.state}, {row.restarts} restart{'' if row.restarts == 1 else 's'}"
         checks.append(Check(name=row.name, verdict=verdict, detail=detail, mend=mend))
     return checks

@@ -3,12 +3,15 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import Parameter
 
 from infra.cli.parameters import DATA_DIR_DEFAULT, DataDir
-from infra.embedded.instance import find_addresses
+from infra.cli.problems import Problem
+from infra.embedded.instance import find_addresses, launcher_state
+
+_NAMES_OF_SERVERS: Final = ("NATS_URL", "CLICKHOUSE_URL", "POSTGRES_URL", "POSTGRESQL_HOSTS")
 
 CheckConfig = Annotated[
     bool,
@@ -72,9 +75,22 @@ def resync(partition: int, /, *, data_dir: DataDir = DATA_DIR_DEFAULT) -> None:
 
 
 def find_environment(data_dir: Path) -> dict[str, str]:
-    """What the instance on a data directory gave its services; empty when there is none."""
-    addresses = find_addresses(data_dir.resolve())
-    return addresses.environment if addresses is not None else {}
+    """What the instance on a data directory gave its services; empty when there never was one.
+
+    Raises Problem for one that does not run, unless the environment names servers.
+    """
+    data_dir = data_dir.resolve()
+    addresses = find_addresses(data_dir)
+    if addresses is None:
+        return {}
+    if launcher_state(data_dir) is None and not any(
+        name in os.environ for name in _NAMES_OF_SERVERS
+    ):
+        raise Problem(
+            f"nothing runs on {data_dir}; start it with `tollway up`, "
+            f"or name other servers: {', '.join(_NAMES_OF_SERVERS)}"
+        )
+    return addresses.environment
 
 
 def _become(

@@ -15,7 +15,7 @@ from cyclopts import Parameter
 
 from infra.cli.parameters import DATA_DIR_DEFAULT, AsJson, DataDir
 from infra.cli.problems import Problem
-from infra.embedded.instance import Announcement, DetachedReply, UpOptions
+from infra.embedded.instance import Announcement, DetachedReply, UpOptions, make_data_dir
 from infra.embedded.launcher import Observer, run_up
 from runtime.state import ProcessState
 
@@ -127,7 +127,8 @@ def _banner(announcement: Announcement) -> str:
 def _start_detached(options: UpOptions) -> Announcement:
     """Start an instance in a session of its own and wait for its word. Raises Problem."""
     log_dir = Path(options.data_dir) / "logs"
-    log_dir.mkdir(parents=True, exist_ok=True)
+    make_data_dir(log_dir.parent)
+    log_dir.mkdir(exist_ok=True)
     reading, writing = os.pipe()
     with (log_dir / "detached.log").open("ab") as log_file:
         process = subprocess.Popen(

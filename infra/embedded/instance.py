@@ -83,6 +83,15 @@ class NotRunning(RuntimeError):
         super().__init__(f"nothing runs on {data_dir}; start it with `tollway up`")
 
 
+def make_data_dir(data_dir: Path) -> None:
+    """Its owner's only when it is made here: it holds prompts, answers and passwords.
+
+    One that is there already is left as its owner made it.
+    """
+    if not data_dir.exists():
+        data_dir.mkdir(parents=True, mode=0o700, exist_ok=True)
+
+
 @contextlib.contextmanager
 def only_one(data_dir: Path) -> Iterator[None]:
     """Own the data directory until the end of the block. Raises AlreadyRunning."""

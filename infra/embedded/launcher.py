@@ -21,6 +21,7 @@ from infra.embedded.instance import (
     Announcement,
     Demo,
     UpOptions,
+    make_data_dir,
     only_one,
     write_addresses,
 )
@@ -101,7 +102,7 @@ async def run_up(options: UpOptions, observer: Observer) -> int:
     """
     began = time.monotonic()
     data_dir = Path(options.data_dir)
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_dir(data_dir)
     with only_one(data_dir):
         observer.preparing("servers")
         end_leftovers(data_dir)

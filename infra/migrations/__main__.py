@@ -5,13 +5,14 @@ import asyncio
 import sys
 
 from infra.migrations.files import MigrationChanged
-from infra.migrations.migrate import migrate
+from infra.migrations.migrate import StoreFailed, migrate
 from infra.migrations.settings import MigrationSettings
 from runtime.settings import BadSettings, load
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints what was done. Returns 2 for settings that cannot be used, 1 for a changed file."""
+    """Prints what was done. Returns 2 for settings that cannot be used, 1 for a changed file
+    or a store that cannot be reached."""
     parser = argparse.ArgumentParser(prog="python -m infra.migrations")
     parser.add_argument("--dry-run", action="store_true", help="print, change nothing")
     parser.add_argument("--phase", choices=("pre", "post", "all"), default="all")
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return 2
-    except MigrationChanged as error:
+    except (MigrationChanged, StoreFailed) as error:
         print(error, file=sys.stderr)
         return 1
     for line in lines or ["nothing to do"]:

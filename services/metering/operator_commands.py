@@ -1,6 +1,7 @@
 """What an operator does by hand: declare a journal lost, book anew from the ledger, audit."""
 
 import argparse
+import asyncio
 import sys
 from datetime import UTC, datetime
 from typing import Final
@@ -40,13 +41,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace, settings: MeteringSettings) -> int:
     """The exit status."""
     try:
-        link = await NatsLink.open(
-            settings.nats_url,
-            name="metering-operator",
-            creds=settings.nats_creds,
-            tls_ca=settings.nats_tls_ca,
-            timeout_s=float(settings.nats_timeout),
-        )
+        link = await _link(settings)
         try:
             if arguments.command == "lost":
                 return await _lost(link, arguments.incarnation)
@@ -58,6 +53,24 @@ async def run(arguments: argparse.Namespace, settings: MeteringSettings) -> int:
     except (Unavailable, Refused, Superseded, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+
+
+async def _link(settings: MeteringSettings) -> NatsLink:
+    """Raises Unavailable: a person waits here, where a consumer would try for ever."""
+    timeout_s = float(settings.nats_timeout)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await NatsLink.open(
+                settings.nats_url,
+                name="metering-operator",
+                creds=settings.nats_creds,
+                tls_ca=settings.nats_tls_ca,
+                timeout_s=timeout_s,
+            )
+    except TimeoutError:
+        raise Unavailable(
+            f"NATS does not answer at {settings.nats_url}; it is named by NATS_URL"
+        ) from None
 
 
 async def _audit(link: NatsLink, settings: MeteringSettings, arguments: argparse.Namespace) -> int:
@@ -93,9 +106,12 @@ def _instant_ms(text: str | None, default_ms: int) -> int:
 
 
 async def _lost(link: NatsLink, name: str) -> int:
-    incarnation = bytes.fromhex(name)
+    try:
+        incarnation = bytes.fromhex(name)
+    except ValueError:
+        incarnation = b""
     if len(incarnation) != 16:
-        raise ValueError("an incarnation has 32 hexadecimal digits")
+        raise ValueError(f"{name}: an incarnation has 32 hexadecimal digits")
     with as_unavailable():
         bucket = await link.jetstream.key_value(subjects.CHECKPOINTS_BUCKET)
         await bucket.put(subjects.lost_key(incarnation), b"declared")

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra.cli import COMMANDS
+from infra.embedded.instance import Addresses, make_data_dir, write_addresses
 
 PROGRAM = (sys.executable, "-c", "from infra.cli import main; main()")
 
@@ -199,3 +201,53 @@ def test_a_data_directory_that_cannot_be_made_is_a_problem_in_words(tmp_path):
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "tollway: " in done.stderr
+
+
+@pytest.mark.parametrize("words", [("migrate",), ("audit",), ("resync", "3")], ids=" ".join)
+def test_a_server_that_does_not_answer_is_named_in_words(tmp_path, words):
+    """With the setting that names it, instead of a traceback or a wait without end."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = closed.getsockname()[1]
+    done = tollway(
+        *words,
+        "--data-dir",
+        tmp_path,
+        POSTGRES_URL=f"postgresql://tollway@127.0.0.1:{nobody}/tollway",
+        NATS_URL=f"nats://127.0.0.1:{nobody}",
+        NATS_TIMEOUT="500ms",
+    )
+
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert ("POSTGRES_URL" if words == ("migrate",) else "NATS_URL") in done.stderr
+
+
+def test_an_audit_of_a_stopped_instance_says_that_nothing_runs(tmp_path):
+    """The addresses of the last run are of no use to anybody."""
+    (tmp_path / "run").mkdir()
+    addresses = Addresses(
+        data_dir=str(tmp_path),
+        proxy_url="",
+        admin_url="",
+        reporting_url="",
+        demo_upstream_url="",
+        environment={"NATS_URL": "nats://127.0.0.1:1"},
+    )
+    write_addresses(tmp_path, addresses)
+    done = tollway("audit", "--data-dir", tmp_path)
+
+    assert done.returncode == 1
+    assert f"nothing runs on {tmp_path}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_new_data_directory_is_its_owners_and_an_old_one_stays_as_it_is(tmp_path):
+    """Prompts, answers and passwords lie in it."""
+    make_data_dir(tmp_path / "above" / "new")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o750)
+    make_data_dir(shared)
+
+    assert stat.S_IMODE((tmp_path / "above" / "new").stat().st_mode) == 0o700
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o750

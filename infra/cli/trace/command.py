@@ -23,6 +23,7 @@ from infra.embedded.instance import Addresses, Demo, read_addresses, read_demo
 
 FAILED_STATUS = 1
 BOOKS_DIFFER_STATUS = 4
+LABEL_CHARACTERS = 13
 
 
 def replay(
@@ -185,7 +186,9 @@ def _show(summary: dict[str, Any], *, books_agree: bool) -> None:
         column = next(column for column in table.columns if column.header == name)
         column.justify = "right"
     for file in summary["files"]:
-        label = f"{Path(file['file']).stem[-9:]} as {file['model']}"
+        stem = Path(file["file"]).stem
+        name = stem if len(stem) <= LABEL_CHARACTERS else f"…{stem[1 - LABEL_CHARACTERS :]}"
+        label = f"{name} as {file['model']}"
         table.add_row(label, *_cells(file, file["sent"]), "")
     table.add_row("played", *_cells(summary, summary["requests"]), "")
     if "ledger" in summary:
