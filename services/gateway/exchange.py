@@ -20,7 +20,7 @@ from gateway.configuration.snapshot import Snapshot
 from gateway.entitlements.access import check_access
 from gateway.identity.authenticate import authenticate, masked
 from gateway.identity.head import sort_headers
-from gateway.passage import Means, Passage, body_in_event, metering_unavailable
+from gateway.passage import Means, Passage, body_in_event, metering_unavailable, shutting_down
 from gateway.ports import HeaderPairs, Journal, JournalUnavailable, Lane
 from gateway.recording.record import Exchange
 from gateway.routing.plan import plan
@@ -204,7 +204,7 @@ class Corridor:
             return await reply.read_body(bytes_max)
         except asyncio.CancelledError:
             if not deadlines.disarm(task):
-                raise
+                raise shutting_down() from None
             task.uncancel()
             raise too_slow() from None
         finally:

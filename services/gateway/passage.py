@@ -78,6 +78,13 @@ def metering_unavailable() -> Refusal:
     )
 
 
+def shutting_down() -> Refusal:
+    """503: the gateway stopped before it had an answer; another one is there to be asked."""
+    return Refusal(
+        503, "api_error", "shutting_down", "the gateway is stopping; try again", retry_after_s=1
+    )
+
+
 def _upstream_refusal(error: UpstreamError) -> Refusal:
     if error.is_timeout:
         return Refusal(504, "api_error", "upstream_timeout", "the provider did not answer in time")
@@ -179,8 +186,10 @@ class Passage:
         except asyncio.CancelledError:
             # Guarantee 3 on a stop: the record says why there is no whole answer.
             self._attempt_error = self._attempt_error or "shutting_down"
-            self._complete("shutting_down", self._status, "shutting_down", transcript)
-            raise
+            self._complete("shutting_down", self._status or 503, "shutting_down", transcript)
+            if self._status:
+                raise
+            raise shutting_down() from None
         except BaseException as error:
             self._attempt_error = self._attempt_error or "internal"
             counters.internal += 1

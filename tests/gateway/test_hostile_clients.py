@@ -32,12 +32,14 @@ class Upstream:
         self.answer = answer
         self.heads: list[bytes] = []
         self.url = ""
+        self.was_asked = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 self.heads.append(head)
+                self.was_asked.set()
                 length = next(
                     int(line[15:])
                     for line in head.split(b"\r\n")
@@ -241,3 +243,31 @@ async def test_admin_errors_keep_their_shape(gateway):
     for answer, status in zip(answers, [404, 405, 400], strict=True):
         assert answer.status_code == status
         assert set(answer.json()) == {"type", "title", "status", "detail", "instance"}
+
+
+async def test_a_stop_answers_those_who_have_nothing_yet(
+    tmp_path: Path, bus: NatsServer, module_postgres: PostgresDatabase, name
+):
+    """503 with an error object, whether the request or its answer was still on its way."""
+    gateway = Gateway(
+        tmp_path,
+        {"NATS_URL": bus.url, "POSTGRES_URL": module_postgres.url, "DRAIN_S": "0.2"},
+    )
+    gateway.start_ready()
+    try:
+        async with provider_for(gateway, name, b"") as provider:
+            waiting = asyncio.create_task(tell(gateway, request(name, name)))
+            sending = asyncio.create_task(tell(gateway, request(name, name)[:-4]))
+            async with asyncio.timeout(10):
+                await provider.was_asked.wait()
+            status = await asyncio.to_thread(gateway.stop)
+            answers = [await waiting, await sending]
+    finally:
+        gateway.kill()
+
+    assert status == 0
+    assert [status_and_code(answer) for answer in answers] == [(503, "shutting_down")] * 2
+    assert {(end.outcome, end.status) for end in ends_of(gateway, name)} == {
+        ("shutting_down", 503),
+        ("refused", 503),
+    }
