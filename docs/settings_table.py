@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+
 from gateway.recording.settings import JournalSettings
 from gateway.settings import GatewaySettings
+from infra.embedded.launcher import LauncherSettings
+from infra.embedded.settings import EmbeddedSettings
+from infra.migrations.settings import MigrationSettings
 from metering.settings import MeteringSettings
 from reporting.settings import ReportingSettings
 from runtime.logs import LogFileSettings, LogSettings
 from runtime.settings import describe
-
-from infra.embedded.launcher import LauncherSettings
-from infra.embedded.settings import EmbeddedSettings
-from infra.migrations.settings import MigrationSettings
 
 PAGE: Final = Path(__file__).with_name("settings.md")
 

@@ -66,7 +66,7 @@ COMMANDS: Final = (
         "audit",
         "infra.cli.services:audit",
         "Prove from ledger, stream and journals that nothing is lost and nothing doubled.",
-        "tollway audit --json",
+        "tollway audit --from 2026-01-31T08:00:00Z --json",
     ),
     Command(
         "lost",

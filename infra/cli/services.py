@@ -51,7 +51,11 @@ def migrate(
 
 
 Passed = Annotated[
-    str, Parameter(allow_leading_hyphen=True, help="Passed on to the command of metering.")
+    str,
+    Parameter(
+        allow_leading_hyphen=True,
+        help="--from BEGIN and --to END (RFC 3339 or Unix ms; the last 24 hours), --json.",
+    ),
 ]
 
 
