@@ -121,12 +121,24 @@ class PartitionMeter:
     async def _work(self, reading: Reading) -> bool:
         settled = await self._settle(reading, NO_BATCH)
         has_ended = self._end_lost(reading)
-        closed = self._openings.closable(reading.positions, self._lost, self._limits.closings_max)
-        if reading.last_seq == 0 and not closed and not has_ended:
+        due = self._openings.closable(reading.positions, self._lost, self._limits.closings_max)
+        if reading.last_seq == 0 and not due and not has_ended:
             return False
+        closed = await self._unbooked(due)
         closings = [self._close(event_id) for event_id in closed]
         await self._book(reading, settled, closed, closings)
         return True
+
+    async def _unbooked(self, due: list[bytes]) -> list[bytes]:
+        """Which of the due admissions to close; those that the ledger holds are forgotten.
+
+        When a lane goes on as another incarnation, an end there may be booked before its admission
+        here: then nothing is open when the end comes, and all is over when the admission does.
+        """
+        known = await self._ledger.known(due, NO_BATCH) if due else {}
+        for event_id in known:
+            self._openings.close(event_id)
+        return [event_id for event_id in due if event_id not in known]
 
     # ---- opening -----------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ SETTINGS = {
 async def test_a_full_stream_fills_the_journal_and_drains_later(stage):
     """Without metering the stream refuses parcels; requests are served, and all are booked later."""
     await stage.load.burst(30)
-    await scenarios.fill_stream(stage.installation, stage.load, 60_000)
+    await scenarios.fill_stream(stage.installation, stage.load, 300_000)
     await stage.settled()
 
 

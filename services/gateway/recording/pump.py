@@ -113,6 +113,12 @@ class Pump:
         segment = source.segment_at(target)
         if segment is None:
             before = next((one for one in source.segments if one.end == target), None)
+            first = source.segments[0] if source.segments else None
+            if before is None and first is not None and target < first.base:
+                # What lies before was booked and deleted; the checkpoint that says otherwise was
+                # put back to an older state. Whether this is a gap is for metering to say.
+                self.next, self._chain = first.base, first.header.base_chain
+                return
             if before is None:
                 self.next = min(target, end)
                 self._chain = source.booked_chain or self._chain
@@ -269,9 +275,12 @@ class Pump:
             source.unshipped_since = cut_at if source.end > self.next else None
 
     async def _probe(self) -> None:
-        """Send what lies at the booked offset once more; the pointer stays where it is."""
+        """Send what lies at the booked offset (or the first that is left) once more; the pointer
+        stays where it is."""
         source = self.source
         offset = source.booked
+        if source.segments:
+            offset = max(offset, source.segments[0].base)
         segment = source.segment_at(offset)
         if segment is None or offset >= self.next:
             return
