@@ -11,7 +11,7 @@ from gateway.adapters.postgres_config import _readable, key_of
 from gateway.administration.invalid import Invalid
 from gateway.administration.keys import NewKey, check
 from gateway.configuration.snapshot import EMPTY, Changes, apply
-from gateway.dispatch.relay import Transcript
+from gateway.dispatch.relay import Transcript, UsageStripper
 from gateway.endpoints.chat_completions import ask_usage, parse
 from gateway.identity.head import IDENTITY_ENCODING, sort_headers
 from gateway.identity.query import without_credentials
@@ -246,3 +246,32 @@ def test_what_the_database_or_an_event_cannot_hold_is_invalid(changes):
 
     with pytest.raises(Invalid):
         check(new)
+
+
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":5}}\n\n'
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b'data: {"choices":[{"delta":{"x":{"choices":[]}}}],"usage":{"prompt_tokens":5}}\n\n',
+        b'data: {"choices":[],"x":{"usage":{"prompt_tokens":5}}}\n\n',
+        b'data: {"choices":[{"delta":{}}]}\r\r' + USAGE.replace(b"\n", b"\r"),
+        b'data: {"choices":[],"usage":{"prompt_tokens":5}}\n\r\ndata: [DONE]\n\n',
+    ],
+)
+def test_nothing_is_stripped_that_might_be_more_than_the_usage(stream):
+    """An odd stream shows the client a chunk too many, never one too few."""
+    stripper = UsageStripper(MIB)
+
+    assert stripper.feed(stream) + stripper.finish() == stream
+
+
+def test_the_last_usage_counts_also_when_an_earlier_one_was_stripped():
+    """A provider may go on, and report again beside its choices."""
+    last = b'{"choices":[{}],"usage":{"prompt_tokens":9}}'
+    transcript = Transcript(MIB)
+    transcript.add(USAGE + b"data: " + last + b"\n\n")
+    transcript.document = USAGE[6:-2]
+
+    assert transcript.usage_document() == last

@@ -392,6 +392,13 @@ MALFORMED = [
         "h11 counts to twenty digits and waits for the bytes",
     ),
     (
+        "control-character-in-a-header",
+        OK + b"X-Odd: a\x01b\r\nContent-Length: 0\r\n\r\n",
+        MalformedResponse,
+        None,
+        "",
+    ),
+    (
         "chunk-longer-than-it-says",
         OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n",
         MalformedResponse,

@@ -1,6 +1,7 @@
 """The `httpx` engine: HTTP/2 and outbound proxies, for everything off the hot path."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -25,6 +26,7 @@ from gateway.ports import (
 
 _ORIGINS_MAX = 256
 _VERSIONS = (b"HTTP/1.1", b"HTTP/2", b"HTTP/1.0")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
 
 class HttpxUpstream:
@@ -178,6 +180,8 @@ class HttpxResponse:
             raise MalformedResponse(f"status {self.status} answers no request of ours")
         if sum(len(name) + len(value) + 4 for name, value in self.headers) > head_bytes_max:
             raise ResponseTooLarge("the head is too long")
+        if any(_CONTROL(value) for _, value in self.headers):
+            raise MalformedResponse("a header value holds a control character")
         names = {name.lower() for name, _ in self.headers}
         if b"content-length" in names and b"transfer-encoding" in names:
             raise MalformedResponse("both Content-Length and Transfer-Encoding")

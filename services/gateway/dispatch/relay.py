@@ -49,7 +49,8 @@ class Transcript:
 
     def usage_document(self) -> bytes | None:
         """The data of the last event that reports usage, None also when it is absurdly long."""
-        document = self.document or self._found()
+        # What was stripped is in here too; another that was not may have come after it.
+        document = self._found() or self.document
         return None if document is None or len(document) > USAGE_DOCUMENT_BYTES_MAX else document
 
     def _found(self) -> bytes | None:

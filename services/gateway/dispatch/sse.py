@@ -3,15 +3,27 @@
 import re
 from typing import Final
 
+import msgspec
+
 _USAGE_OBJECT: Final = re.compile(rb'"usage"\s*:\s*\{')
 _NO_CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _DATA_LINE: Final = re.compile(rb"^data:[ ]?(.*?)\r?$", re.MULTILINE)
 
 
-def last_event_end(content: bytes) -> int:
-    """Where the last complete event in `content` ends; 0 when none does."""
-    newlines = content.rfind(b"\n\n")
-    crlf = content.rfind(b"\r\n\r\n")
+class _UsageEvent(msgspec.Struct):
+    usage: msgspec.Raw
+    choices: tuple[()]
+
+
+_decode_usage_event: Final = msgspec.json.Decoder(_UsageEvent).decode
+
+
+def last_event_end(content: bytes, before: int | None = None) -> int:
+    """Where the last complete event in `content[:before]` ends; 0 when none does."""
+    end = len(content) if before is None else before
+    newlines = content.rfind(b"\n\n", 0, end)
+    # Only behind the one that was found, or a stream of many events is searched many times.
+    crlf = content.rfind(b"\r\n\r\n", max(newlines, 0), end)
     return max(0 if newlines < 0 else newlines + 2, 0 if crlf < 0 else crlf + 4)
 
 
@@ -30,9 +42,9 @@ def last_usage_event(content: bytes, before: int | None = None) -> tuple[int, in
         if _USAGE_OBJECT.match(content, found) is not None:
             break
     newlines = content.find(b"\n\n", found)
-    crlf = content.find(b"\r\n\r\n", found)
+    crlf = content.find(b"\r\n\r\n", found, newlines if newlines >= 0 else len(content))
     ends = [end for end in (newlines + 2, crlf + 4) if end > 3]
-    return last_event_end(content[:found]), min(ends, default=len(content))
+    return last_event_end(content, found), min(ends, default=len(content))
 
 
 def data_of(event: bytes) -> bytes:
@@ -50,11 +62,20 @@ def without_usage_event(events: bytes) -> tuple[bytes, bytes | None]:
     place = last_usage_event(events)
     while place is not None:
         event = events[place[0] : place[1]]
-        if _NO_CHOICES.search(event) is not None:
-            document = document or data_of(event)
+        data = data_of(event) if _NO_CHOICES.search(event) is not None else b""
+        if data and _only_reports_usage(data):
+            document = document or data
             events = events[: place[0]] + events[place[1] :]
         place = last_usage_event(events, place[0])
     return events, document
+
+
+def _only_reports_usage(data: bytes) -> bool:
+    """Sure before anything is taken out: the members of the document itself, not of one inside."""
+    try:
+        return bytes(_decode_usage_event(data).usage).startswith(b"{")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def usage_document(tail: bytes) -> bytes | None:
