@@ -1,6 +1,7 @@
 """From records to what a batch books: decoding, what to look up, charges and open admissions. Pure."""
 
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
@@ -10,6 +11,9 @@ from contracts.records import BadRecord, records
 from metering.openings import Opening, Openings
 from metering.ports import Chargeable, DeadLetter, Known, Message
 from metering.reading import Gap, Taken
+
+# The library lets the last two through: a text that is not UTF-8, and arrays nested too deep.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Happened(msgspec.Struct, frozen=True, gc=False):
@@ -39,7 +43,7 @@ def decode_all(taken: dict[str, list[Taken]]) -> tuple[list[Happened], list[Dead
                 event = decode(record.payload)
                 if len(event.event_id) != 16:
                     raise msgspec.ValidationError("event_id is not sixteen bytes")
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 letters.append(
                     DeadLetter(
                         identity=f"record:{name}:{record.offset}",
@@ -91,22 +95,29 @@ def settle(
     looked_up: Iterable[bytes],
     openings: Openings,
 ) -> Settled:
-    """Open what was admitted, charge what ended, skip what the ledger holds."""
+    """Open what was admitted, charge what ended once, skip what the ledger holds.
+
+    A lane that went on as another incarnation writes a request's admission in one and its end in
+    the other, and a batch may hold the end first.
+    """
     charges: list[Chargeable] = []
+    ended: set[bytes] = set()
     unsure = set(looked_up)
     for each in happened:
         event = each.event
         event_id = event.event_id
         if isinstance(event, RequestAdmitted):
-            if event_id not in known:
+            if event_id not in known and event_id not in ended:
                 openings.open(
                     Opening(event, each.incarnation, each.segment_no, each.offset, each.seq)
                 )
             continue
         openings.close(event_id)
+        if event_id in ended:
+            continue
+        ended.add(event_id)
         reverses = None
         if event_id in unsure:
-            unsure.discard(event_id)
             booked = known.get(event_id)
             if booked is not None:
                 if booked.abandoned is None:
@@ -160,5 +171,5 @@ def reread(
 def _decoded(payload: bytes) -> Event | None:
     try:
         return decode(payload)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None

@@ -12,7 +12,7 @@ from contracts.ids import new_id, to_text
 from contracts.ledger import Entry
 from metering.adapters.clickhouse_ledger import ClickHouse, ClickHouseLedger
 from metering.adapters.entry_rows import ENTRY_SELECT, entry_from_row
-from metering.entries import reversal_of
+from metering.entries import copy_reversal_of, reversal_of
 from metering.pipeline import Pipeline
 from metering.ports import Body, Chargeable, Closing, Manifest, Unavailable
 from rating.compile_book import compile_book
@@ -128,6 +128,31 @@ async def test_a_batch_is_proved_from_the_ledger(ledger: ClickHouseLedger, book:
     assert back.entry_id == abandoned.entry_id
     assert len(known) == 2
     assert await ledger.known(ids, batch_id) == {}
+
+
+async def test_an_abandoned_row_whose_copy_was_taken_back_is_still_abandoned(
+    ledger: ClickHouseLedger, book: PriceBook
+) -> None:
+    """A late end must find it, or the exchange would never be charged."""
+    abandoned = next(entry for entry in a_batch(book) if entry.outcome == "abandoned")
+    rows = [abandoned, abandoned, copy_reversal_of(abandoned)]
+    await ledger.insert(ledger.seal(rows), "token-1", now_ms() + 10_000)
+    known = await ledger.known([abandoned.event_id], to_text(new_id()))
+    back = known[abandoned.event_id].abandoned
+    assert back is not None
+    assert back.entry_id == abandoned.entry_id
+
+
+async def test_a_number_beyond_its_column_is_stored_as_the_nearest_one(
+    http: ClickHouse, ledger: ClickHouseLedger, book: PriceBook
+) -> None:
+    """One absurd event does not keep its batch out of the ledger."""
+    absurd = msgspec.structs.replace(
+        a_batch(book)[0], duration_us=-1, first_byte_us=1 << 70, status=70_000, attempts=300
+    )
+    await ledger.insert(ledger.seal([absurd]), "token-1", now_ms() + 10_000)
+    rows = await http.rows("SELECT duration_us, first_byte_us, status, attempts FROM entries")
+    assert [[int(number) for number in row] for row in rows] == [[0, (1 << 64) - 1, 65_535, 255]]
 
 
 async def test_bodies_may_be_inserted_twice(http: ClickHouse, ledger: ClickHouseLedger) -> None:

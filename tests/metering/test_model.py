@@ -68,6 +68,14 @@ def test_journals_declared_lost_too_early_leave_net_effect_one() -> None:
     assert reversals > RANDOM_SEEDS
 
 
+def test_requests_whose_lane_was_renewed_leave_net_effect_one() -> None:
+    """An end in another incarnation than its admission may be booked before it."""
+    for seed in range(RANDOM_SEEDS // 4):
+        schedule = Schedule(seed, fault_chance=0.05, transport_chance=0.1, has_renewed_lanes=True)
+        outcome = run(schedule)
+        assert not outcome.violations, explain(schedule, outcome)
+
+
 def test_a_batch_recovered_by_another_build_keeps_its_net_requests() -> None:
     """Prices drift between tries: no event is lost or doubled, and the drift is seen."""
 
@@ -139,6 +147,13 @@ class NoReread(PartitionMeter):
         self._gaps = {}
 
 
+class ClosesUnseen(PartitionMeter):
+    """An admission is closed as abandoned without a look whether its end is booked."""
+
+    async def _unbooked(self, due: list[bytes]) -> list[bytes]:
+        return due
+
+
 class NewestMessageOnly(PartitionMeter):
     """Recovery takes the batch to be whatever was inserted."""
 
@@ -169,6 +184,7 @@ HOLES = {
     "a missing checkpoint is zero": Schedule(0, store_chance=0.02, cls=MissingIsZero),
     "an old checkpoint believed": Schedule(0, store_chance=0.02, cls=RollbackUnseen),
     "open admissions forgotten": Schedule(0, fault_chance=0.1, cls=NoReread),
+    "closed without a look-up": Schedule(0, cls=ClosesUnseen, has_renewed_lanes=True),
     "writes without compare-and-set": Schedule(0, fault_chance=0.1, bend=no_cas),
 }
 

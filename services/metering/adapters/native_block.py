@@ -72,8 +72,20 @@ def _ids(values: Sequence[bytes]) -> bytes:
     return words.tobytes()
 
 
+def _fitted(kind: str, values: Sequence[int]) -> bytes:
+    """Machine words. A number beyond its column becomes the nearest that fits: one event with an
+    absurd duration must not keep its whole batch out of the ledger for ever."""
+    try:
+        return array(kind, values).tobytes()
+    except OverflowError:
+        bits = 8 * array(kind).itemsize
+        most = (1 << bits) - 1 if kind.isupper() else (1 << (bits - 1)) - 1
+        least = 0 if kind.isupper() else -most
+        return array(kind, [min(max(value, least), most) for value in values]).tobytes()
+
+
 def _words(kind: str) -> Packer:
-    return lambda values: array(kind, values).tobytes()
+    return lambda values: _fitted(kind, values)
 
 
 def _flags(values: Sequence[bool]) -> bytes:
@@ -83,10 +95,9 @@ def _flags(values: Sequence[bool]) -> bytes:
 def _nullable(kind: str) -> Packer:
     def pack(values: Sequence[Any]) -> bytes:
         if None not in values:
-            return bytes(len(values)) + array(kind, values).tobytes()
-        return (
-            bytes([value is None for value in values])
-            + array(kind, [value or 0 for value in values]).tobytes()
+            return bytes(len(values)) + _fitted(kind, values)
+        return bytes([value is None for value in values]) + _fitted(
+            kind, [value or 0 for value in values]
         )
 
     return pack
