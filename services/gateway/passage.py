@@ -371,12 +371,6 @@ class Passage:
         """Guarantee 3: once. Raises JournalUnavailable."""
         self._is_complete = True
         exchange, target, principal = self._exchange, self._target, self._principal
-        if outcome == "answered":
-            self._means.counters.answered += 1
-        elif outcome == "client_left":
-            self._means.counters.client_left += 1
-        elif outcome == "shutting_down":
-            self._means.counters.shutting_down += 1
         complete = partial(
             exchange.complete,
             outcome,
@@ -410,6 +404,12 @@ class Passage:
             if not self._means.limits.serves_unmetered:
                 raise
             self._means.counters.unmetered += 1
+        if outcome == "answered":
+            self._means.counters.answered += 1
+        elif outcome == "client_left":
+            self._means.counters.client_left += 1
+        elif outcome == "shutting_down":
+            self._means.counters.shutting_down += 1
 
 
 def _id_text(event_id: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -203,6 +204,18 @@ async def test_an_answer_with_an_absurd_usage_block_is_still_recorded(gateway, n
     assert end.response.length_bytes == len(content)
 
 
+def counts_with(gateway: Gateway, counter: str) -> dict[str, int]:
+    """The worker's counters, once this one has moved; a worker tells them every second."""
+    [state] = Path(gateway.data_dir).glob("run/gateway-worker-*.state.json")
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        counts: dict[str, int] = json.loads(state.read_bytes())["counts"]
+        if counts[counter]:
+            return counts
+        time.sleep(0.05)
+    raise AssertionError(f"{counter} has not moved")
+
+
 @pytest.fixture
 def small_gateway(
     tmp_path: Path, bus: NatsServer, module_postgres: PostgresDatabase
@@ -229,6 +242,8 @@ async def test_an_answer_that_cannot_be_recorded_is_not_sent(small_gateway, name
 
     assert len(provider.heads) == 1
     assert status_and_code(answer) == (503, "metering_unavailable")
+    counts = await asyncio.to_thread(counts_with, small_gateway, "broken_for_journal")
+    assert counts["answered"] == 0
 
 
 async def test_admin_errors_keep_their_shape(gateway):
