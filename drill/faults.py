@@ -18,7 +18,7 @@ import psutil
 from drill.installation import DEADLINE_S, EXECUTION_S, MEMBER_TTL_S, SUPERVISORS, Installation
 from drill.programs import send
 from drill.proxy import Proxy, Seam
-from drill.stores import Broker
+from drill.stores import Broker, busyness
 
 SHORT_PAUSE_S: Final = 0.4
 LONG_PAUSE_S: Final = DEADLINE_S + EXECUTION_S + MEMBER_TTL_S + 1.0
@@ -54,7 +54,10 @@ async def _kill_child(installation: Installation, target: str, chance: random.Ra
     before = set(installation.pids(target))
     if not before:
         raise NotInjected(f"no {target} runs")
-    victim = chance.choice(sorted(before))
+    pids = sorted(before)
+    # One worker takes most connections of a light load; the death of the other breaks nothing.
+    under_way = busyness(installation) if target == "gateway-worker" else {}
+    [victim] = chance.choices(pids, [1 + 4 * under_way.get(pid, 0) for pid in pids])
     kill_child(installation, target, victim)
     await child_replaced(installation, target, before)
     return f"kill -9 {target} {victim}"

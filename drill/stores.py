@@ -193,6 +193,14 @@ def _worker_states(installation: Installation) -> list[dict[str, Any]]:
     return [state for state in states if state["pid"] in living]
 
 
+def busyness(installation: Installation) -> dict[int, int]:
+    """Exchanges under way in each living worker of the gateway, a second ago at most, by pid."""
+    return {
+        int(state["pid"]): int(state["counts"]["in_flight"])
+        for state in _worker_states(installation)
+    }
+
+
 def gateway_counts(installation: Installation) -> dict[str, int]:
     """The counters of the gateway's living workers and of their journals, summed."""
     sums: dict[str, int] = {}

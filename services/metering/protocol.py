@@ -354,8 +354,12 @@ class PartitionMeter:
                 await self._stream.ask_again(
                     incarnation, 0 if position is None else position.offset
                 )
-            if position is not None and self._is_unfilled(name, position, now_ms):
+            is_unfilled = position is not None and self._is_unfilled(name, position, now_ms)
+            if is_unfilled and name not in self._crossed:
+                # What lies beyond may be in the stream only: its shipper has it booked.
+                await self._republish(incarnation, gap, reading)
                 self._crossed.add(name)
+                is_mended = True
         return is_mended
 
     def _is_unfilled(self, name: str, position: Position, now_ms: int) -> bool:
