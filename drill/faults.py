@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import random
 import signal
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +19,7 @@ import psutil
 from drill.installation import DEADLINE_S, EXECUTION_S, MEMBER_TTL_S, SUPERVISORS, Installation
 from drill.programs import send
 from drill.proxy import Proxy, Seam
-from drill.stores import Broker, busyness
+from drill.stores import Broker, Part, busyness, copy_aside, put_back, store_paths
 
 SHORT_PAUSE_S: Final = 0.4
 LONG_PAUSE_S: Final = DEADLINE_S + EXECUTION_S + MEMBER_TTL_S + 1.0
@@ -283,3 +284,42 @@ async def lose_parcels(installation: Installation, chance: random.Random, at_mos
     if not deleted:
         raise NotInjected("there was no unread parcel to delete")
     return f"{deleted} parcels deleted"
+
+
+# ---- in the stores ---------------------------------------------------------------------------
+
+
+async def put_nats_back(installation: Installation, part: Part, chance: random.Random) -> str:
+    """NATS, or its checkpoints alone, goes back to what it was some seconds of load ago."""
+    program = installation.programs["nats"]
+    with tempfile.TemporaryDirectory(dir=installation.directory) as name:
+        aside = Path(name) / "copies"
+        await program.stop()
+        paths = store_paths(installation, part)
+        await copy_aside(paths, aside)
+        await program.start()
+        async with Broker.open(installation) as broker:
+            before = await broker.last_seq()
+        await asyncio.sleep(chance.uniform(1.5, 4.0))
+        async with Broker.open(installation) as broker:
+            after = await broker.last_seq()
+        if after <= before:
+            raise NotInjected("nothing was shipped meanwhile")
+        await program.stop()
+        await put_back(paths, aside)
+    await program.start()
+    return f"{part} of NATS put back by {after - before} parcels"
+
+
+async def wipe_nats(installation: Installation, part: Part) -> str:
+    """NATS, or its checkpoints alone, loses everything; what is missing is made anew, empty."""
+    program = installation.programs["nats"]
+    await program.stop()
+    with tempfile.TemporaryDirectory(dir=installation.directory) as name:
+        for number, path in enumerate(store_paths(installation, part)):
+            if not any(path.iterdir()):
+                raise NotInjected(f"{path} was empty already")
+            path.rename(Path(name) / str(number))
+    await program.start()
+    await installation.migrate()
+    return f"{part} of NATS wiped"

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from drill.faults import NotInjected, child_replaced, kill_child, paused
+from drill.faults import NotInjected, child_replaced, kill_child, paused, wipe_nats
 from drill.installation import Installation
 from drill.load import Load, Told
 from drill.programs import send
@@ -110,7 +110,7 @@ async def restore(
     load: Load,
     store: Literal["clickhouse"] | Part,
     *,
-    between: int = 60,
+    between: int = 40,
     during: int = 0,
 ) -> str:
     """A store is put back to an older state, after `between` requests more were booked.
@@ -147,16 +147,7 @@ async def wipe(installation: Installation, load: Load, part: Part) -> str:
                 raise NotInjected("the stream was empty already")
             await broker.recreate_stream()
         return "stream deleted and made again"
-    program = installation.programs["nats"]
-    await program.stop()
-    with tempfile.TemporaryDirectory(dir=installation.directory) as name:
-        for number, path in enumerate(store_paths(installation, part)):
-            if not any(path.iterdir()):
-                raise NotInjected(f"{path} was empty already")
-            path.rename(Path(name) / str(number))
-    await program.start()
-    await installation.migrate()
-    return f"{part} of NATS wiped"
+    return await wipe_nats(installation, part)
 
 
 async def refused_with(installation: Installation, sentence: str) -> str:

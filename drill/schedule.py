@@ -68,6 +68,9 @@ CATALOGUE: Final[dict[str, tuple[int, Make]]] = {
     "late zombie": (2, lambda i, _: faults.late_insert(i, pauses_consumer=True)),
     "stuck partition": (1, lambda i, _: faults.stuck_partition(i, faults.LONG_PAUSE_S)),
     "lost parcels": (3, faults.lose_parcels),
+    "checkpoints put back": (1, lambda i, c: faults.put_nats_back(i, "checkpoints", c)),
+    "nats put back": (1, lambda i, c: faults.put_nats_back(i, "all", c)),
+    "checkpoints wiped": (1, lambda i, _: faults.wipe_nats(i, "checkpoints")),
 }
 """Every fault that heals by itself, with its weight."""
 

@@ -3,7 +3,7 @@
 import pytest
 
 from drill import faults, scenarios
-from drill.installation import TARGETS
+from drill.installation import SERVERS, TARGETS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -24,10 +24,11 @@ async def test_streams_in_flight_at_the_gateways_death_are_there_once(stage):
     assert before < verdict.abandoned <= before + len(broken)
 
 
-async def test_kills_of_every_process_under_load_lose_and_double_nothing(stage):
+@pytest.mark.parametrize("targets", [SERVERS, TARGETS[len(SERVERS) :]], ids=["servers", "services"])
+async def test_kills_of_every_process_under_load_lose_and_double_nothing(stage, targets):
     """One kill of each, one after another, while requests come in."""
     async with stage.load.running(40, slow_share=0.3):
-        for target in TARGETS:
+        for target in targets:
             await faults.kill(stage.installation, target, stage.chance)
     await stage.settled()
 
