@@ -1,5 +1,6 @@
 """Rows go into the ledger by Native blocks and come back as they were; the server refuses lateness."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -153,6 +154,43 @@ async def test_a_number_beyond_its_column_is_stored_as_the_nearest_one(
     await ledger.insert(ledger.seal([absurd]), "token-1", now_ms() + 10_000)
     rows = await http.rows("SELECT duration_us, first_byte_us, status, attempts FROM entries")
     assert [[int(number) for number in row] for row in rows] == [[0, (1 << 64) - 1, 65_535, 255]]
+
+
+async def test_a_batch_is_not_judged_while_an_insert_of_it_runs(
+    http: ClickHouse, ledger: ClickHouseLedger, book: PriceBook
+) -> None:
+    """What runs may yet land: to count now would be to fill in rows that come as well."""
+    entries = a_batch(book)
+    batch_id = to_text(entries[0].batch_id)
+    slow = asyncio.create_task(
+        http.insert(
+            "INSERT INTO bodies (event_id) SELECT generateUUIDv4() FROM numbers(2) "
+            "WHERE sleepEachRow(1) = 0",
+            b"",
+            {"insert_deduplication_token": f"{batch_id}:1"},
+            timeout_s=20,
+        )
+    )
+    running = "SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO bodies%'"
+    while (await http.rows(running))[0][0] == "0":
+        assert not slow.done()
+    with pytest.raises(Unavailable, match="still running"):
+        await ledger.batch(batch_id)
+    await slow
+    assert await ledger.batch(batch_id) == []
+
+
+async def test_bodies_of_many_days_go_in_one_insert(
+    http: ClickHouse, ledger: ClickHouseLedger
+) -> None:
+    """A gateway whose clock wanders does not keep its batch out of the ledger."""
+    days = [now_ms() - n * 86_400_000 for n in range(120)]
+    await ledger.insert_bodies(
+        [Body(new_id(), day, "key", b"a", b"b", "", True, True) for day in days]
+    )
+    # Older ones may have reached the end of their time by now.
+    rows = await http.rows("SELECT count() FROM bodies WHERE occurred_at > now() - 20 * 86400")
+    assert rows == [["20"]]
 
 
 async def test_bodies_may_be_inserted_twice(http: ClickHouse, ledger: ClickHouseLedger) -> None:

@@ -17,6 +17,7 @@ from metering.adapters.native_block import BODY_COLUMNS, ENTRY_COLUMNS, EntryBlo
 from metering.ports import BatchRow, Block, Body, Known, Mark, Unavailable
 
 _IDS_PER_QUERY: Final = 2_000
+_NOT_GRANTED: Final = "Code: 497."
 _MARKS_SLACK_MS: Final = 3_600_000
 _INSERT_ENTRIES: Final = f"INSERT INTO entries ({', '.join(ENTRY_COLUMNS)}) FORMAT Native"
 _INSERT_BODIES: Final = f"INSERT INTO bodies ({', '.join(BODY_COLUMNS)}) FORMAT Native"
@@ -126,17 +127,35 @@ class ClickHouseLedger:
             await self._clickhouse.insert(
                 _INSERT_BODIES,
                 body_block(bodies),
-                {"async_insert": "0"},
+                # They lie apart by day, and a batch may hold many days.
+                {"async_insert": "0", "max_partitions_per_insert_block": "0"},
                 timeout_s=self._execution_max_s + 5,
             )
 
     async def batch(self, batch_id: str) -> list[BatchRow]:
+        await self._refuse_while_inserting(batch_id)
         rows = await self._clickhouse.rows(
             "SELECT entry_id, any(event_id), count() FROM entries "
             "WHERE batch_id = {batch:UUID} GROUP BY entry_id",
             batch=batch_id,
         )
         return [BatchRow(from_text(entry), from_text(event), int(n)) for entry, event, n in rows]
+
+    async def _refuse_while_inserting(self, batch_id: str) -> None:
+        """The server checks deadline and execution time before it commits, not while it does: an
+        engine that stands still in between, or a stuck disk, lets rows land after any limit."""
+        try:
+            [[running]] = await self._clickhouse.rows(
+                "SELECT count() FROM system.processes "
+                "WHERE startsWith(Settings['insert_deduplication_token'], {batch:String})",
+                batch=batch_id,
+            )
+        except Unavailable as error:
+            if _NOT_GRANTED in str(error):
+                return
+            raise
+        if int(running):
+            raise Unavailable(f"ClickHouse: an insert of batch {batch_id} is still running")
 
     async def count(self, batch_id: str) -> int:
         [[count]] = await self._clickhouse.rows(
