@@ -31,6 +31,8 @@ SEGMENT_HEADER: Final = struct.Struct("<8s16sIIQ16sI")
 """magic | incarnation | segment_no | partition | base offset | hash at base | crc32c of the rest"""
 SEGMENT_HEADER_BYTES: Final = SEGMENT_HEADER.size
 CHAIN_BYTES: Final = 16
+NUMBER_MAX: Final = (1 << 63) - 1
+SEGMENT_NO_MAX: Final = (1 << 32) - 1
 
 
 class BadRecord(ValueError):
@@ -163,8 +165,8 @@ class ParcelHeaders(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_headers(cls, headers: dict[str, str]) -> "ParcelHeaders":
-        """Raises ValueError (or KeyError) when a header is missing or malformed."""
-        return cls(
+        """Raises ValueError (or KeyError) when a header is missing, malformed or out of range."""
+        parcel = cls(
             bytes.fromhex(headers["Tw-Incarnation"]),
             int(headers["Tw-Segment"]),
             int(headers["Tw-Offset"]),
@@ -173,3 +175,9 @@ class ParcelHeaders(msgspec.Struct, frozen=True):
             int(headers["Tw-Last-Time"]),
             headers.get("Tw-End") == "1",
         )
+        if len(parcel.incarnation) != CHAIN_BYTES or len(parcel.hash_before) != CHAIN_BYTES:
+            raise ValueError("an incarnation and a running hash have sixteen bytes")
+        numbers = (parcel.segment_no, parcel.offset, parcel.count, parcel.last_time_ms)
+        if min(numbers) < 0 or max(numbers) > NUMBER_MAX or parcel.segment_no > SEGMENT_NO_MAX:
+            raise ValueError("a number that no journal has")
+        return parcel

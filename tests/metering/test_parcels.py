@@ -112,3 +112,21 @@ def test_an_end_counts_once_and_only_at_what_is_booked() -> None:
     assert isinstance(heartbeat, Next)
     assert heartbeat.position.last_time_ms == 9
     assert stand(heartbeat.position, *parcel(3, 3), is_lost=False) is BEHIND
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Tw-Incarnation", "ab"),
+        ("Tw-Hash-Before", ""),
+        ("Tw-Offset", "-1"),
+        ("Tw-Last-Time", "9" * 30),
+        ("Tw-Segment", str(1 << 32)),
+    ],
+)
+def test_headers_that_no_journal_writes_are_not_a_parcel(name: str, value: str) -> None:
+    """They would break look-ups, rows or the checkpoint instead of becoming a dead letter."""
+    headers, _ = parcel(0, 2)
+    assert ParcelHeaders.from_headers(headers.to_headers()) == headers
+    with pytest.raises(ValueError, match=r"sixteen|no journal"):
+        ParcelHeaders.from_headers(headers.to_headers() | {name: value})
