@@ -18,7 +18,7 @@ from drill.load import Load
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m drill", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=6, help="how many, from --first on")
+    parser.add_argument("--seeds", type=int, default=8, help="how many, from --first on")
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--faults", type=int, default=20, help="faults a seed")
     parser.add_argument("--rate", type=float, default=40.0, help="requests a second")

@@ -6,7 +6,6 @@ then compares the books.
 
 import asyncio
 import contextlib
-import random
 import signal
 import tempfile
 import time
@@ -22,6 +21,7 @@ from drill.quiet import settle, unquiet
 from drill.stores import (
     Broker,
     Part,
+    busyness,
     consumer_problems,
     copy_aside,
     gateway_counts,
@@ -60,14 +60,14 @@ async def streams_under_way(load: Load, count: int, seconds: float) -> AsyncIter
         await asyncio.wait(tasks)
 
 
-async def kill_worker_in_flight(
-    installation: Installation, load: Load, chance: random.Random
-) -> list[Told]:
-    """A worker dies with streams under way, another lives. The streams that broke."""
+async def kill_worker_in_flight(installation: Installation, load: Load) -> list[Told]:
+    """The busiest worker dies with streams under way, another lives. The streams that broke."""
     before = set(installation.pids("gateway-worker"))
-    async with streams_under_way(load, 16, 2.0) as streams:
-        victim = chance.choice(sorted(before))
-        kill_child(installation, "gateway-worker", victim)
+    async with streams_under_way(load, 16, 3.5) as streams:
+        # Workers say once a second what they do; one may have taken every connection.
+        await until(lambda: sum(busyness(installation).values()) >= len(streams), "none is busy", 3)
+        under_way = busyness(installation)
+        kill_child(installation, "gateway-worker", max(under_way, key=lambda pid: under_way[pid]))
     await child_replaced(installation, "gateway-worker", before)
     return _broken(streams)
 

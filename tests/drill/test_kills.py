@@ -10,7 +10,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 async def test_streams_in_flight_at_a_workers_death_are_there_once(stage):
     """A sibling adopts the journal of a killed worker: each broken stream once, as abandoned."""
-    broken = await scenarios.kill_worker_in_flight(stage.installation, stage.load, stage.chance)
+    broken = await scenarios.kill_worker_in_flight(stage.installation, stage.load)
     verdict = await stage.settled()
     # A completion may have been journalled whose last byte did not get out.
     assert 1 <= verdict.abandoned <= len(broken)
