@@ -1,7 +1,14 @@
-"""Purges the stream: only below what is booked and needed no more, and older than the retention."""
+"""Purges the stream: only below what is booked and needed no more, and older than the retention.
 
+A stream that is nearly full gives up booked parcels before their time: a shorter replay is better
+than refused requests.
+"""
+
+import logging
 from datetime import UTC, datetime
+from typing import Final
 
+from nats.js.api import StreamInfo
 from nats.js.kv import KeyValue
 
 from contracts import subjects
@@ -9,6 +16,12 @@ from contracts.checkpoint import Checkpoint
 from metering.adapters.nats_checkpoint import NatsCheckpoints
 from metering.adapters.nats_link import NatsLink, as_unavailable
 from metering.adapters.nats_stream import DirectReader, found_partitions
+
+log = logging.getLogger(__name__)
+
+FULL_SHARE: Final = 0.8
+"""Of the stream's limit: from here on booked parcels go early, down to `ROOMY_SHARE`."""
+ROOMY_SHARE: Final = 0.7
 
 
 async def purge(
@@ -29,7 +42,7 @@ async def purge(
     at = datetime.fromtimestamp((now_ms - retention_ms) / 1000, UTC)
     young_from = await reader.first_at(subjects.EXCHANGES_SUBJECTS, at.isoformat())
     if young_from is not None:
-        keep_from = min(keep_from, young_from)
+        keep_from = min(keep_from, max(young_from, _relief_from(info)))
     doomed = keep_from - info.state.first_seq
     if doomed <= 0:
         return 0
@@ -37,6 +50,20 @@ async def purge(
         # Purging by sequence keeps `seq` itself.
         await link.jetstream.purge_stream(subjects.EXCHANGES_STREAM, seq=keep_from)
     return doomed
+
+
+def _relief_from(info: StreamInfo) -> int:
+    """Up to which sequence booked parcels go early; the stream's first when there is room.
+
+    Parcels are taken to be of one size: what is purged too little goes the next time.
+    """
+    state, bytes_max = info.state, info.config.max_bytes or 0
+    share = state.bytes / bytes_max if bytes_max > 0 else 0.0
+    if share <= FULL_SHARE:
+        return state.first_seq
+    count = state.last_seq - state.first_seq + 1
+    log.warning("stream.nearly_full share=%.2f: booked parcels go before their time", share)
+    return state.first_seq + int(count * (share - ROOMY_SHARE) / share)
 
 
 async def _needed_from(reader: DirectReader, checkpoint: Checkpoint) -> int | None:

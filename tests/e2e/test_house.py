@@ -103,25 +103,43 @@ def test_a_trace_is_billed_to_the_last_pico_dollar(house: House):
     )
 
 
+def run_block(house: House, block: str) -> dict[str, object]:
+    """A shell block of the README on this house; the JSON that it prints."""
+    for port, url in (
+        ("8001", house.admin_url),
+        ("8002", house.proxy_url),
+        ("8003", house.reporting_url),
+    ):
+        block = block.replace(f"http://127.0.0.1:{port}", url)
+    block = block.replace("export TOLLWAY_KEY=tollway-demo-...\n", "")
+    done = subprocess.run(
+        ["bash", "-ec", block],
+        env={**os.environ, "TOLLWAY_KEY": house.demo_key},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return dict(json.loads(done.stdout))
+
+
 def test_the_readme_s_commands_work(house: House):
     """Every command that the README gives for a running house."""
-    for command in readme_commands("curl "):
-        here = command.replace("http://127.0.0.1:8002", house.proxy_url)
-        here = here.replace("http://127.0.0.1:8003", house.reporting_url)
-        done = subprocess.run(
-            ["bash", "-ec", here],
-            env={**os.environ, "TOLLWAY_KEY": house.demo_key},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        )
-        answer = json.loads(done.stdout)
-        assert "choices" in answer or answer["events"]
-    for command in readme_commands("tollway demo"):
-        done = house.run(*shlex.split(command)[1:])
-        assert done.returncode == 0, done.stderr
-        assert "USD" in done.stdout
+    asks, setting_and_key = [], []
+    for block in readme_commands("curl "):
+        (setting_and_key if "-X PUT" in block else asks).append(block)
+    completion, events = asks
+    assert run_block(house, completion)["choices"]
+    eventually(lambda: run_block(house, events)["events"])
+    ((setting, key),) = (block.split("\ncurl ") for block in setting_and_key)
+    setting_id = str(run_block(house, setting)["id"])
+    made = run_block(house, "curl " + key.replace("ID-FROM-THE-FIRST-ANSWER", setting_id))
+
+    assert made["settingIds"] == [setting_id]
+    (demo,) = readme_commands("tollway demo")
+    done = house.run(*shlex.split(demo)[1:])
+    assert done.returncode == 0, done.stderr
+    assert "USD" in done.stdout
 
 
 def test_streams_of_the_openai_client_are_billed(house: House):
