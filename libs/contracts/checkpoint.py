@@ -6,12 +6,13 @@ import msgspec
 class Position(msgspec.Struct, frozen=True):
     """How far an incarnation is booked.
 
-    `offset` is logical, `chain` the running hash there in hex (None: not known, accept the next),
-    `last_time_ms` the writer's clock of the newest booked parcel, `segment_no` the segment it lies
-    in. `ended_at_ms` is when its END (or declared loss) was booked, None while it may go on. Up to
-    `verify_to` the ledger may hold rows this checkpoint knows nothing of: events below it are
-    looked up before they are booked. `chain` None with `verify_to` above `offset` means: the first
-    parcel that begins at or below `verify_to` says where booking goes on.
+    `offset` is logical, `chain` the running hash there in hex (None: not known, the parcel that
+    goes on from `offset` says it), `last_time_ms` the writer's clock of the newest booked parcel,
+    `segment_no` the segment it lies in. `ended_at_ms` is when its END (or declared loss) was
+    booked, None while it may go on. Up to `verify_to` the ledger may hold rows this checkpoint
+    knows nothing of: events below it are looked up before they are booked. A position made anew
+    from the ledger has the ledger's mark as `verify_to`, and as `offset` the lowest place that may
+    hold what is not booked.
     """
 
     offset: int

@@ -60,13 +60,11 @@ def stand(
     booked, chain_hex = position.offset, position.chain
     offset, end = headers.offset, headers.offset + len(content)
     jumped = 0
-    if chain_hex is None and offset <= max(position.verify_to, booked) and end >= booked:
-        booked, chain_hex = max(offset, booked), ""
-    elif offset > booked:
+    if offset > booked:
         if not is_lost:
             return Ahead(booked)
-        jumped, booked, chain_hex = offset - booked, offset, ""
-    chain = headers.hash_before if not chain_hex else bytes.fromhex(chain_hex)
+        jumped, booked, chain_hex = offset - booked, offset, None
+    chain = headers.hash_before if chain_hex is None else bytes.fromhex(chain_hex)
     if end < booked or (end == booked and content and not headers.is_end):
         return BEHIND
     if end == booked and not content and not headers.is_end:
@@ -76,7 +74,7 @@ def stand(
         return BEHIND
     if offset == booked and chain != headers.hash_before:
         return Forked(f"hash differs at booked offset {booked}")
-    return _walk(position, headers, content, booked, chain if chain_hex else None, jumped)
+    return _walk(position, headers, content, booked, None if chain_hex is None else chain, jumped)
 
 
 def _walk(

@@ -7,7 +7,7 @@ The checkpoint is a cache of the ledger; whoever holds its newest revision may i
 own clock refuses all earlier holders, and what is missing is read from the ledger itself.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
@@ -16,6 +16,7 @@ import msgspec
 from contracts.checkpoint import Checkpoint, Pending, Position
 from contracts.exchange import encode
 from contracts.ids import from_text, new_id, to_text
+from contracts.records import ParcelHeaders
 from metering.breaker import Breaker
 from metering.entries import copy_reversal_of
 from metering.limits import Limits, Progress
@@ -45,6 +46,14 @@ from metering.settling import Settled, decode_all, ids_to_look_up, reread, settl
 
 NOWHERE: Final = Position(0, None, 0, 0)
 NO_BATCH: Final = "00000000-0000-0000-0000-000000000000"
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Patience with the gap at an offset: how long, and when it ends."""
+
+    offset: int
+    patience_ms: int
+    until_ms: int
 
 
 class PartitionMeter:
@@ -82,8 +91,9 @@ class PartitionMeter:
         self._gaps: dict[str, Gap] = {}
         self._asked_at_ms: dict[str, int] = {}
         self._republished: set[str] = set()
-        self._unfilled: dict[str, tuple[int, int]] = {}
-        self._crossed: set[str] = set()
+        self._waits: dict[str, Wait] = {}
+        self._jumps: dict[str, dict[int, int]] = {}
+        self._newest_seq = 0
         self._lost: frozenset[bytes] = frozenset()
         self._breaker = Breaker(limits.bad_run_max, limits.quarantined_max)
         self._lost_read_at_ms = 0
@@ -156,6 +166,10 @@ class PartitionMeter:
         self._lost = await self._checkpoints.lost()
         self._lost_read_at_ms = self._clock.monotonic_ms()
         self._republished = set()
+        if checkpoint.committed_seq < self._newest_seq:
+            # It was made anew or put back: what was waited for before says nothing about it.
+            self._waits, self._jumps = {}, {}
+        self._newest_seq = checkpoint.committed_seq
         await self._reread(checkpoint)
         self._checkpoint, self._revision = checkpoint, revision
         if checkpoint.pending is not None:
@@ -164,8 +178,8 @@ class PartitionMeter:
     async def _rebuild(self, state: StreamState, revision: int) -> tuple[Checkpoint, int]:
         """A missing checkpoint is made from the ledger, never from zero.
 
-        Reading starts at the stream's first parcel, and below the ledger's marks every event is
-        looked up before it is booked.
+        Reading starts at the stream's first parcel, each incarnation's booking at its lowest one,
+        and below the ledger's marks every event is looked up before it is booked.
         """
         marks = await self._ledger.marks(None, None)
         if not await self._is_untouched(state, revision, marks):
@@ -173,6 +187,7 @@ class PartitionMeter:
             # Whoever held the lost checkpoint may have an insert on its way.
             await self._let_pass(self._ledger_ms() + self._limits.booking_deadline_ms)
             marks = await self._ledger.marks(None, None)
+        anchors = await self._anchors(state, marks)
         checkpoint = Checkpoint(
             partition=self.partition,
             generation=state.generation,
@@ -180,12 +195,34 @@ class PartitionMeter:
             oldest_open_seq=None,
             incarnations={
                 incarnation.hex(): Position(
-                    0, None, mark.insert_by_ms, mark.segment_no, verify_to=mark.offset
+                    anchors[incarnation],
+                    None,
+                    mark.insert_by_ms,
+                    mark.segment_no,
+                    verify_to=mark.offset,
                 )
                 for incarnation, mark in marks.items()
             },
         )
         return checkpoint, await self._checkpoints.write(checkpoint, revision)
+
+    async def _anchors(self, state: StreamState, marks: dict[bytes, Mark]) -> dict[bytes, int]:
+        """The offset from which on each incarnation is booked anew.
+
+        What is not booked, or still open, is never purged: it lies at or above the lowest offset
+        that the stream holds. That need not come first: what fills a gap lies behind what showed
+        it. A stream that nothing was purged from holds all from zero, or has taken the place of
+        another: what it lacks is asked for.
+        """
+        if state.first_seq <= 1 or not marks:
+            return dict.fromkeys(marks, 0)
+        anchors = {incarnation: mark.offset for incarnation, mark in marks.items()}
+        last_seq = (await self._stream.state()).last_seq
+        async for message in self._between(state.first_seq, last_seq):
+            headers = message.headers
+            if headers is not None and headers.offset < anchors.get(headers.incarnation, 0):
+                anchors[headers.incarnation] = headers.offset
+        return anchors
 
     async def _is_untouched(
         self, state: StreamState, revision: int, marks: dict[bytes, Mark]
@@ -265,6 +302,17 @@ class PartitionMeter:
             for event_id in await self._ledger.known(candidates, excluding):
                 self._openings.close(event_id)
 
+    async def _between(self, first_seq: int, last_seq: int) -> AsyncIterator[Message]:
+        """The stream's messages of a range that lies behind its end."""
+        while first_seq <= last_seq:
+            messages = await self._stream.read(first_seq, self._limits.bytes_max)
+            if not messages:
+                return
+            for message in messages:
+                if message.seq <= last_seq:
+                    yield message
+            first_seq = messages[-1].seq + 1
+
     # ---- reading -----------------------------------------------------------------------------
 
     @property
@@ -301,35 +349,37 @@ class PartitionMeter:
 
     async def _take(self, reading: Reading, message: Message) -> bool:
         headers = message.headers
-        incarnation = None if headers is None else headers.incarnation
         if headers is not None and headers.incarnation in self._breaker.quarantined:
             reading.pass_by(message, headers)
             return True
-        await self._meet(reading, incarnation)
-        is_lost = incarnation is not None and (
-            incarnation in self._lost or self._is_crossed(reading, message)
-        )
+        is_lost = False
+        if headers is not None:
+            await self._meet(reading, headers)
+            is_lost = headers.incarnation in self._lost or self._is_crossed(reading, headers)
         return reading.take(message, is_lost=is_lost, ended_at_ms=self._clock.now_ms())
 
-    def _is_crossed(self, reading: Reading, message: Message) -> bool:
+    def _is_crossed(self, reading: Reading, headers: ParcelHeaders) -> bool:
         """Whether a parcel lies behind a gap that the ledger holds, and nobody filled it."""
-        headers = message.headers
-        name = "" if headers is None else headers.incarnation.hex()
-        if headers is None or name not in self._crossed:
-            return False
+        name = headers.incarnation.hex()
         position = reading.positions.get(name)
-        return position is not None and position.offset < headers.offset <= position.verify_to
+        if position is None or name not in self._jumps:
+            return False
+        return headers.offset <= self._jumps[name].get(position.offset, 0)
 
-    async def _meet(self, reading: Reading, incarnation: bytes | None) -> None:
+    async def _meet(self, reading: Reading, headers: ParcelHeaders) -> None:
         """An incarnation the checkpoint does not name is new, or ended so long ago that it was
         dropped: the ledger knows, and asking once per incarnation costs little.
+
+        A dropped one was booked to its end, with nothing open: any of its parcels may come first.
         """
-        if incarnation is None or incarnation.hex() in reading.positions:
+        name = headers.incarnation.hex()
+        if name in reading.positions:
             return
-        mark = await self._ledger.mark(incarnation)
+        mark = await self._ledger.mark(headers.incarnation)
         if mark is not None:
-            reading.positions[incarnation.hex()] = Position(
-                0, None, 0, mark.segment_no, verify_to=mark.offset
+            offset = min(headers.offset, mark.offset)
+            reading.positions[name] = Position(
+                offset, None, 0, mark.segment_no, verify_to=mark.offset
             )
 
     async def _mend_gaps(self, reading: Reading) -> bool:
@@ -343,7 +393,9 @@ class PartitionMeter:
             if incarnation in self._lost and name not in self._republished:
                 # Nothing will fill this gap. What lies ahead of it is sent through once more, and
                 # the first of it is then booked across the gap.
-                await self._republish(incarnation, gap, reading)
+                booked = reading.positions.get(name, NOWHERE).offset
+                ahead = await self._ahead(incarnation, booked, gap)
+                await self._republish(seq for _, _, seq in ahead)
                 self._republished.add(name)
                 is_mended = True
             position = reading.positions.get(name)
@@ -354,47 +406,63 @@ class PartitionMeter:
                 await self._stream.ask_again(
                     incarnation, 0 if position is None else position.offset
                 )
-            is_unfilled = position is not None and self._is_unfilled(name, position, now_ms)
-            if is_unfilled and name not in self._crossed:
-                # What lies beyond may be in the stream only: its shipper has it booked.
-                await self._republish(incarnation, gap, reading)
-                self._crossed.add(name)
-                is_mended = True
+            if position is not None and self._has_waited(name, position, now_ms):
+                is_mended |= await self._cross(incarnation, position, gap)
         return is_mended
 
-    def _is_unfilled(self, name: str, position: Position, now_ms: int) -> bool:
+    def _has_waited(self, name: str, position: Position, now_ms: int) -> bool:
         """A checkpoint that was put back asks for what its shipper deleted as booked long ago.
 
-        The ledger's mark shows that it was booked. What the journal still holds comes first,
-        because an admission without an end is in no ledger: so there is time to send it.
+        What the journal still holds comes first, because an admission without an end is in no
+        ledger: so there is time to send it. Each time at the same offset it is twice as long.
         """
-        if position.verify_to <= position.offset:
-            self._unfilled.pop(name, None)
+        if position.verify_to == 0:
             return False
-        offset, since_ms = self._unfilled.setdefault(name, (position.offset, now_ms))
-        if offset != position.offset:
-            self._unfilled[name] = (position.offset, now_ms)
-            return False
-        patience_ms = self._limits.booking_deadline_ms + self._limits.execution_max_ms
-        return now_ms - since_ms >= patience_ms
+        wait = self._waits.get(name)
+        if wait is not None and wait.offset == position.offset:
+            if now_ms < wait.until_ms:
+                return False
+            patience_ms = wait.patience_ms * 2
+        else:
+            wait, patience_ms = None, self._limits.booking_deadline_ms
+            patience_ms += self._limits.execution_max_ms
+        self._waits[name] = Wait(position.offset, patience_ms, now_ms + patience_ms)
+        return wait is not None
 
-    async def _republish(self, incarnation: bytes, gap: Gap, reading: Reading) -> None:
-        assert self._checkpoint is not None
-        last_seq = max(reading.last_seq, self._checkpoint.committed_seq)
-        position = reading.positions.get(incarnation.hex())
-        booked = 0 if position is None else position.offset
-        seq = gap.first_seq
-        while seq <= last_seq:
-            messages = await self._stream.read(seq, self._limits.bytes_max)
-            for message in messages:
-                headers = message.headers
-                if message.seq > last_seq or headers is None or headers.incarnation != incarnation:
-                    continue
-                if headers.offset + len(message.content) > booked:
+    async def _cross(self, incarnation: bytes, position: Position, gap: Gap) -> bool:
+        """Go on with what the stream holds, which may be all there is: its shipper has it booked.
+
+        Gaps are stepped over up to the ledger's mark, which shows that they were booked, and only
+        to the lowest parcel beyond, whoever reads what in which order meanwhile.
+        """
+        jumps, useful, reached = {}, [], position.offset
+        for offset, end, seq in await self._ahead(incarnation, position.offset, gap):
+            if offset > reached:
+                if offset > position.verify_to:
+                    break
+                jumps[reached] = offset
+            reached = max(reached, end)
+            useful.append(seq)
+        self._jumps[incarnation.hex()] = jumps
+        await self._republish(useful)
+        return bool(useful)
+
+    async def _ahead(self, incarnation: bytes, booked: int, gap: Gap) -> list[tuple[int, int, int]]:
+        """Offset, end and sequence of what the stream holds beyond `booked`, by offset."""
+        ahead = []
+        last_seq = (await self._stream.state()).last_seq
+        async for message in self._between(gap.first_seq, last_seq):
+            headers = message.headers
+            if headers is not None and headers.incarnation == incarnation:
+                ahead.append((headers.offset, headers.offset + len(message.content), message.seq))
+        return sorted(each for each in ahead if each[1] > booked)
+
+    async def _republish(self, seqs: Iterable[int]) -> None:
+        """Send parcels that lie behind the reader through once more."""
+        for seq in seqs:
+            for message in (await self._stream.read(seq, 1))[:1]:
+                if message.seq == seq:
                     await self._stream.republish(message)
-            if not messages:
-                break
-            seq = messages[-1].seq + 1
 
     def _silence(self, reading: Reading) -> None:
         """A day without a word from an incarnation is a loss, if there has been nothing left to
@@ -565,6 +633,7 @@ class PartitionMeter:
     async def _write(self, checkpoint: Checkpoint) -> None:
         self._revision = await self._checkpoints.write(checkpoint, self._revision)
         self._checkpoint = checkpoint
+        self._newest_seq = checkpoint.committed_seq
 
     def _count(self, billed: Billed, abandoned: int) -> None:
         self.progress.rows += len(billed.entries)

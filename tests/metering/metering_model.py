@@ -116,6 +116,7 @@ class Journal:
             self.ends.append(self.ends[-1] + len(record))
             self.records.append((at_ms, self.ends[-1], record, self.chains[-1]))
         self.next = 0
+        self.kept_from = 0
         self.end_is_sent = False
 
     def parcel(self, first: int, count: int) -> tuple[ParcelHeaders, bytes]:
@@ -133,6 +134,7 @@ class Journal:
         return headers, b"".join(record[2] for record in records)
 
     def rewind(self, offset: int) -> None:
+        offset = max(offset, self.kept_from)
         self.next = next((i for i, end in enumerate(self.ends) if end >= offset), 0)
         if self.ends[self.next] > offset:
             self.next -= 1
@@ -191,6 +193,21 @@ class World:
             if twice:
                 self.publish(headers, content)
         return True
+
+    def purge(self) -> None:
+        """Whatever may go by the checkpoint goes at once, from the stream and from the journals."""
+        if self.checkpoint is None:
+            return
+        checkpoint = decode(self.checkpoint)
+        needed = [checkpoint.committed_seq + 1]
+        if checkpoint.oldest_open_seq is not None:
+            needed.append(checkpoint.oldest_open_seq)
+        if checkpoint.pending is not None and checkpoint.pending.first_seq:
+            needed.append(checkpoint.pending.first_seq)
+        self.messages = [each for each in self.messages if each.seq >= min(needed)]
+        for name, position in checkpoint.incarnations.items():
+            journal = self.journals[bytes.fromhex(name)]
+            journal.kept_from = max(journal.kept_from, position.offset)
 
     def resend_unbooked(self) -> None:
         """What a shipper does on its own: all is shipped, booked has not moved."""
@@ -668,6 +685,7 @@ class Schedule(msgspec.Struct, frozen=True):
     fault_chance: float = 0.0
     transport_chance: float = 0.0
     store_chance: float = 0.0
+    purge_chance: float = 0.0
     loss_chance: float = 0.0
     has_renewed_lanes: bool = False
     owners: int = 2
@@ -738,7 +756,9 @@ def run(schedule: Schedule, *, arrows_max: int = 4_000) -> Outcome:
                 for o in owners
             )
             if not is_calm and is_still and rng.random() < schedule.store_chance:
-                _shake_store(world, rng)
+                _shake_store(world, rng, schedule)
+            if schedule.purge_chance and not is_calm and rng.random() < schedule.purge_chance:
+                world.purge()
             if not is_calm and rng.random() < schedule.loss_chance:
                 # An operator is wrong: the journal lives, and its ends come after all.
                 world.lost.add(rng.choice(list(world.journals)))
@@ -784,8 +804,9 @@ def _ship_some(world: World, rng: random.Random, schedule: Schedule, is_calm: bo
             del world.messages[at]
 
 
-def _shake_store(world: World, rng: random.Random) -> None:
-    if rng.random() < 0.5:
+def _shake_store(world: World, rng: random.Random, schedule: Schedule) -> None:
+    # An older checkpoint may need what was purged by a newer one: only a missing one is made anew.
+    if schedule.purge_chance or rng.random() < 0.5:
         world.wipe_checkpoint()
     else:
         world.roll_back_checkpoint(rng.randint(1, 6))

@@ -3,6 +3,7 @@
 `test_a_guard_switched_off_is_found` shows that the checker has the power to see each hole.
 """
 
+import metering_model
 import msgspec
 import pytest
 from metering_model import FAULTS, INSERT_FAULTS, Outcome, Schedule, World, run
@@ -54,6 +55,54 @@ def test_a_checkpoint_store_wiped_or_rolled_back_leaves_net_effect_one() -> None
         schedule = Schedule(seed, fault_chance=0.05, transport_chance=0.1, store_chance=0.02)
         outcome = run(schedule)
         assert not outcome.violations, explain(schedule, outcome)
+
+
+def test_a_checkpoint_wiped_after_a_purge_leaves_net_effect_one() -> None:
+    """What is booked is gone from stream and journals, what is left of it lies in any order."""
+    rebuilds = 0
+    for seed in range(RANDOM_SEEDS // 2):
+        schedule = Schedule(
+            seed, fault_chance=0.05, transport_chance=0.3, store_chance=0.02, purge_chance=0.1
+        )
+        outcome = run(schedule)
+        assert not outcome.violations, explain(schedule, outcome)
+        assert not outcome.refused, explain(schedule, outcome)
+        rebuilds += outcome.world.is_wiped
+    assert rebuilds > RANDOM_SEEDS // 4
+
+
+def test_a_rebuild_from_a_purged_stream_in_order_sends_nothing_through_again() -> None:
+    """Booking goes on at the lowest offset that is left, without waiting for what was purged."""
+    rebuilds = 0
+    for seed in range(60):
+        schedule = Schedule(seed, store_chance=0.02, purge_chance=0.2, owners=1)
+        outcome = run(schedule)
+        assert not outcome.violations, explain(schedule, outcome)
+        assert "stream.republish" not in outcome.arrows, explain(schedule, outcome)
+        rebuilds += outcome.world.is_wiped
+    assert rebuilds > 30
+
+
+LOST_ADMISSION = Schedule(5005, fault_chance=0.03, transport_chance=0.5, store_chance=0.005)
+HALF_LANDED = Schedule(0, fault_chance=0.15, transport_chance=0.6, store_chance=0.01)
+
+
+def test_a_rebuild_opens_an_admission_that_arrived_behind_a_later_parcel() -> None:
+    """The parcel that comes first in the stream may lie ahead of one that was sent again."""
+    outcome = run(LOST_ADMISSION)
+    assert not outcome.violations, explain(LOST_ADMISSION, outcome)
+
+
+@pytest.mark.parametrize("seed", [22151, 22778, 24884, 24893, 30188, 30859])
+def test_a_rebuild_finds_the_other_half_of_a_batch(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a batch landed, its parcels lie out of order, and its checkpoint is lost."""
+    monkeypatch.setattr(metering_model, "FAULTS", ("short_pause",))
+    monkeypatch.setattr(metering_model, "INSERT_FAULTS", ("half",))
+    schedule = msgspec.structs.replace(HALF_LANDED, seed=seed)
+    outcome = run(schedule)
+    assert not outcome.violations, explain(schedule, outcome)
 
 
 def test_journals_declared_lost_too_early_leave_net_effect_one() -> None:
@@ -128,7 +177,7 @@ class MissingIsZero(PartitionMeter):
         checkpoint = Checkpoint(self.partition, state.generation, 0, None, {})
         return checkpoint, await self._checkpoints.write(checkpoint, revision)
 
-    async def _meet(self, reading: object, incarnation: object) -> None:
+    async def _meet(self, reading: object, headers: object) -> None:
         return
 
 

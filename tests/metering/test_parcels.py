@@ -92,13 +92,16 @@ def test_a_declared_loss_steps_over_the_gap() -> None:
     assert standing.position.chain == CHAINS[5].hex()
 
 
-def test_a_position_rebuilt_from_the_ledger_is_anchored_by_its_first_parcel() -> None:
-    """Anything that begins at or below the ledger's mark; above it is a gap."""
-    rebuilt = Position(0, None, 0, 0, verify_to=OFFSETS[3])
-    standing = stand(rebuilt, *parcel(2, 5), is_lost=False)
-    assert isinstance(standing, Next)
-    assert standing.from_offset == OFFSETS[2]
-    assert stand(rebuilt, *parcel(4, 5), is_lost=False) == Ahead(0)
+def test_a_position_rebuilt_from_the_ledger_goes_on_at_its_offset_with_any_hash() -> None:
+    """Also when the ledger's mark lies beyond: what arrives first may lie ahead of a filled gap."""
+    rebuilt = Position(OFFSETS[1], None, 0, 0, verify_to=OFFSETS[4])
+    assert stand(rebuilt, *parcel(3, 5), is_lost=False) == Ahead(OFFSETS[1])
+    assert stand(rebuilt, *parcel(0, 1), is_lost=False) is BEHIND
+    for first in (0, 1):
+        standing = stand(rebuilt, *parcel(first, 2), is_lost=False)
+        assert isinstance(standing, Next)
+        assert standing.from_offset == OFFSETS[1]
+        assert standing.position.chain == CHAINS[2].hex()
 
 
 def test_an_end_counts_once_and_only_at_what_is_booked() -> None:
