@@ -206,6 +206,28 @@ async def test_the_janitor_keeps_what_is_needed(stack: Stack, consumers: Consume
     assert (await stack.totals())["requests"] == 20
 
 
+async def test_a_nearly_full_stream_gives_up_booked_parcels_early(
+    stack: Stack, consumers: Consumers
+) -> None:
+    """Long before the retention: a shorter replay is better than refused requests."""
+    shipper = await stack.shipper()
+    for _ in range(20):
+        shipper.write(exchanges(20))
+        await shipper.ship()
+    info = await stack.jetstream.stream_info("EXCHANGES")
+    bytes_max = int(info.state.bytes / 0.9)
+    await stack.jetstream.update_stream(info.config.evolve(max_bytes=bytes_max))
+    consumers.start(1, REPLAY_RETENTION="7d", JANITOR_INTERVAL="300ms")
+
+    async def has_room() -> bool:
+        state = (await stack.jetstream.stream_info("EXCHANGES")).state
+        return state.messages > 0 and state.bytes <= 0.8 * bytes_max
+
+    await eventually(has_room)
+    await eventually(lambda: has_booked(stack, 400))
+    assert (await stack.totals())["requests"] == 400
+
+
 async def test_commands_audit_declare_a_loss_and_resync(stack: Stack, consumers: Consumers) -> None:
     """Status 0 and JSON for right books, 1 for wrong ones; a declared loss closes; resync rebuilds."""
     shipper = await stack.shipper()
