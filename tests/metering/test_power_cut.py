@@ -1,0 +1,113 @@
+"""Power cuts of the ledger's host: a disk image copied while the engine stands still, then mounted."""
+
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from metering_proxy import HttpProxy, first_insert
+from metering_shipping import exchanges
+from metering_stack import Stack, book_all
+from support.servers import RunningServer
+from support.stores import NatsServer, migrated
+
+from infra.embedded.clickhouse import CLICKHOUSE
+from metering.ports import Unavailable
+
+IMAGE_BYTES = 400 * 1024 * 1024
+
+
+class Disk:
+    """An ext4 file system in a file, mounted; `cut_power` goes on from what had reached it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._image = directory / "disk.img"
+        self.mount_point = directory / "disk"
+        self.mount_point.mkdir()
+        with self._image.open("wb") as image:
+            image.truncate(IMAGE_BYTES)
+        self._run("mkfs.ext4", "-q", str(self._image))
+        self._mount()
+
+    def cut_power(self, server: RunningServer) -> None:
+        """The server is stopped where it stands; what the disk had then is all there is."""
+        server.pause()
+        after = self._directory / "after.img"
+        shutil.copyfile(self._image, after)
+        server.kill()
+        self.unmount()
+        after.replace(self._image)
+        self._mount()
+
+    def unmount(self) -> None:
+        """Also with files still open."""
+        self._run("umount", "-l", str(self.mount_point))
+
+    def _mount(self) -> None:
+        self._run("mount", "-o", "loop", str(self._image), str(self.mount_point))
+
+    def _run(self, *command: str) -> None:
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A disk of the test's own; skipped where loop devices cannot be mounted."""
+    try:
+        disk = Disk(tmp_path)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"needs root and loop devices: {error}")
+    yield disk
+    disk.unmount()
+
+
+@pytest.fixture
+async def cuttable(
+    disk: Disk, nats_server: NatsServer
+) -> AsyncIterator[tuple[Stack, RunningServer]]:
+    """A stack whose ledger lives on that disk."""
+    await nats_server.migrate()
+    server = RunningServer(CLICKHOUSE, disk.mount_point)
+    server.start()
+    stack = Stack(nats_server.url, migrated(server.url, "ledger"))
+    await stack.open()
+    await stack.put_price_book()
+    yield stack, server
+    await stack.close()
+    server.kill()
+
+
+async def test_power_cuts_around_a_commit_lose_and_double_nothing(
+    disk: Disk, cuttable: tuple[Stack, RunningServer]
+) -> None:
+    """Between the insert's end and the commit, and after a commit: net effect one, every time."""
+    stack, server = cuttable
+    shipper = await stack.shipper()
+    shipper.write(exchanges(20))
+    await shipper.ship()
+    await book_all(await stack.meter())
+    for cut in range(1, 4):
+        shipper.write(exchanges(20))
+        await shipper.ship()
+        async with HttpProxy(server.url) as proxy:
+            # The rows are in, the meter does not know: the deduplication log is never synced.
+            proxy.harm = first_insert("cut")
+            unknowing = await stack.meter(clickhouse_url=proxy.url)
+            with pytest.raises(Unavailable):
+                await unknowing.step()
+        disk.cut_power(server)
+        server.start()
+
+        heir = await stack.meter()
+        await book_all(heir)
+
+        wanted = 20 * (cut + 1)
+        assert heir.progress.recoveries == 1
+        assert await stack.totals() == {
+            "rows": wanted,
+            "events": wanted,
+            "requests": wanted,
+            "wrong": 0,
+        }
