@@ -4,6 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import asyncpg
 import httpx
 import nats
 import openai
@@ -133,6 +134,41 @@ def test_the_openai_client_works_against_the_plain_root(configured):
 
     assert reply.usage.total_tokens > 0
     assert text
+
+
+async def test_a_setting_may_forbid_asking_for_usage(configured, provider, bus, named):
+    """usageOnStreams=never: the provider gets the client's own bytes, and reports nothing."""
+    configured.key("sk-never", configured.setting(provider, usageOnStreams="never"))
+
+    answer = post(configured, key="sk-never", json=ask(stream=True), headers={**USAGE, **named})
+
+    assert answer.text.endswith("data: [DONE]\n\n")
+    completed = (await events(bus, named["x-custom-event-id"]))[-1]
+    assert completed.usage_document is None
+    assert b'"usage":{' not in completed.response.content.replace(b" ", b"")
+
+
+async def test_a_revoked_key_is_refused_within_a_second(
+    configured, provider, module_postgres, bus, named
+):
+    """401 once the database says so; the refusal of a known key is an event."""
+    made = configured.key("sk-gone", configured.setting(provider))
+    assert post(configured, key="sk-gone", json=ask()).status_code == 200
+    connection = await asyncpg.connect(module_postgres.url)
+    await connection.execute(
+        "UPDATE api_keys SET revoked = true, revision = nextval('configuration_revision')"
+        " WHERE key_id = $1",
+        made["keyId"],
+    )
+    await connection.execute("SELECT pg_notify('tollway_configuration', '')")
+    await connection.close()
+    await asyncio.sleep(1)
+
+    answer = post(configured, key="sk-gone", json=ask(), headers=named)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "api_key_revoked")
+    (refused,) = await events(bus, named["x-custom-event-id"], 1)
+    assert (refused.outcome, refused.was_admitted) == ("refused", False)
 
 
 @pytest.mark.parametrize(
