@@ -265,7 +265,7 @@ class PartitionMeter:
         await self._let_pass(self._ledger_ms() + self._limits.booking_deadline_ms)
         positions = dict(checkpoint.incarnations)
         for name, mark in (await self._unknown_marks(checkpoint)).items():
-            known = positions.get(name) or Position(0, name, 0, mark.segment_no)
+            known = positions.get(name) or Position(0, name, mark.insert_by_ms, mark.segment_no)
             positions[name] = msgspec.structs.replace(known, verify_to=mark.offset)
         checkpoint = msgspec.structs.replace(checkpoint, incarnations=positions)
         return checkpoint, await self._checkpoints.write(checkpoint, revision)

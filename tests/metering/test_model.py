@@ -93,7 +93,7 @@ def test_a_rebuild_opens_an_admission_that_arrived_behind_a_later_parcel() -> No
     assert not outcome.violations, explain(LOST_ADMISSION, outcome)
 
 
-@pytest.mark.parametrize("seed", [22151, 22778, 24884, 24893, 30188, 30859])
+@pytest.mark.parametrize("seed", [22151, 22778, 24884, 24893, 26790, 30188, 30859])
 def test_a_rebuild_finds_the_other_half_of_a_batch(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
