@@ -92,7 +92,6 @@ class Installation:
             "DATA_DIR": str(directory),
             "PROXY_PORT": str(self.proxy_port),
             "ADMIN_PORT": str(self.admin_port),
-            "ALLOW_PRIVATE_UPSTREAMS": "true",
             "PYTHONUNBUFFERED": "1",
             **_QUICK,
             **(settings or {}),

@@ -174,8 +174,6 @@ class _Up:
             "REPORTING_URL": f"http://{LOOPBACK}:{options.reporting_port}",
             "CLICKHOUSE_DATABASE": "tollway",
             "GATEWAY_WORKERS": str(options.workers),
-            # The demo provider is on loopback, as is every provider of somebody who tries us.
-            "ALLOW_PRIVATE_UPSTREAMS": "true",
             "PYTHONUNBUFFERED": "1",
         }
 

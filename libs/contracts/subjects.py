@@ -44,9 +44,6 @@ def resend_subject(incarnation: bytes) -> str:
     return f"journal.resend.{incarnation.hex()}"
 
 
-RESEND_SUBJECTS: Final = "journal.resend.*"
-
-
 def lost_key(incarnation: bytes) -> str:
     """Key in the checkpoints bucket: an operator declared the rest of this incarnation lost."""
     return f"lost.{incarnation.hex()}"

@@ -10,20 +10,12 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import msgspec
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 BACKLOG: Final = 2048
-
-
-class Listening(msgspec.Struct, frozen=True):
-    """Where a server listens."""
-
-    host: str
-    port: int
 
 
 def bind(host: str, port: int) -> socket.socket:

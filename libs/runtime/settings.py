@@ -8,7 +8,6 @@ import os
 import re
 import types
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
@@ -147,9 +146,3 @@ def show(value: Any) -> str:
     if isinstance(value, Duration):
         return f"{float(value):g}s"
     return str(value)
-
-
-def data_dir(environ: Mapping[str, str] | None = None) -> Path:
-    """`DATA_DIR`, or `.tollway` under the working directory."""
-    environ = os.environ if environ is None else environ
-    return Path(environ.get("DATA_DIR", ".tollway")).resolve()

@@ -110,8 +110,3 @@ class GatewaySettings(msgspec.Struct, frozen=True):
 def load_settings(environ: Mapping[str, str] | None = None) -> GatewaySettings:
     """Raises BadSettings with every problem at once."""
     return load(GatewaySettings, environ)
-
-
-def worker_environ(overrides: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a child process."""
-    return {**os.environ, **overrides}
