@@ -8,9 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import msgspec
 from litestar import Litestar
 
+from contracts.config.provider_settings import ProviderSetting
+from gateway.adapters.clear_sealer import ClearSealer
 from gateway.adapters.nats_bus import NatsBus
-from gateway.adapters.postgres_administration import PostgresAdministration
-from gateway.adapters.postgres_config import PostgresConfiguration, open_pool
+from gateway.adapters.postgres import open_pool
+from gateway.adapters.postgres_config import PostgresConfiguration
+from gateway.adapters.postgres_store import PostgresStore
 from gateway.adapters.upstream_settings import UpstreamSettings
 from gateway.adapters.upstreams import open_upstream
 from gateway.api import keys, provider_settings, reports
@@ -18,18 +21,19 @@ from gateway.api.admin_app import admin_app
 from gateway.api.data_app import data_app
 from gateway.api.health import admin_health
 from gateway.api.problems import error_shower
-from gateway.configuration.watcher import Configuration
+from gateway.configuration.watcher import Configuration, TargetMaker
 from gateway.dispatch.deadlines import Deadlines
 from gateway.endpoints.registry import match
 from gateway.exchange import Corridor
 from gateway.passage import Limits, Means
-from gateway.ports import Upstream
+from gateway.ports import Sealer, Upstream
 from gateway.providers.registry import PROVIDERS
 from gateway.recording.journal import Journal
 from gateway.recording.settings import JournalSettings
 from gateway.routing.targets import make_target
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Counters
+from gateway.values import Target
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +86,16 @@ async def upstream(settings: GatewaySettings) -> AsyncIterator[Upstream]:
         await engine.close()
 
 
+def target_maker(sealer: Sealer) -> TargetMaker:
+    """Targets with their secrets, of every provider there is."""
+
+    async def make(setting: ProviderSetting, revision: int) -> Target:
+        secrets = await sealer.unseal(setting.sealed, setting.id)
+        return make_target(setting, revision, secrets, PROVIDERS)
+
+    return make
+
+
 async def _following(configuration: Configuration) -> None:
     """Loads the first snapshot, however long the database takes, then follows."""
     while True:
@@ -117,7 +131,7 @@ async def data_worker(
         pool = await stack.enter_async_context(open_pool(settings))
         configuration = Configuration(
             PostgresConfiguration(pool, settings),
-            lambda setting: make_target(setting, PROVIDERS),
+            target_maker(ClearSealer()),
             float(settings.in_memory_db_update_interval),
         )
         await _following(configuration)
@@ -159,11 +173,11 @@ async def admin(settings: GatewaySettings) -> AsyncIterator[Litestar]:
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings))
         engine = await stack.enter_async_context(upstream(settings))
-        store = PostgresAdministration(PostgresConfiguration(pool, settings))
+        store = PostgresStore(pool)
         yield admin_app(
             [
                 *keys.handlers(store),
-                *provider_settings.handlers(store, PROVIDERS),
+                *provider_settings.handlers(store, ClearSealer(), PROVIDERS),
                 *reports.handlers(engine, settings.reporting_url),
                 admin_health(),
             ],

@@ -150,6 +150,26 @@ class ResponseTooLarge(UpstreamError):
     code = "response_too_large"
 
 
+class Sealer(Protocol):
+    """Keeps the secrets of provider settings unreadable where they are stored."""
+
+    async def seal(self, secrets: dict[str, str], setting_id: str) -> str:
+        """One text for all of them; "" for none. Raises SealUnavailable."""
+        ...
+
+    async def unseal(self, sealed: str, setting_id: str) -> dict[str, str]:
+        """What was sealed for this setting. Raises SealBroken, SealUnavailable."""
+        ...
+
+
+class SealBroken(Exception):
+    """Sealed with a key that is not here, for another setting, or damaged."""
+
+
+class SealUnavailable(Exception):
+    """Nothing to seal or unseal with at the moment; the same may succeed later."""
+
+
 class JournalUnavailable(Exception):
     """The journal cannot keep an event: past its limit, or the disk is full."""
 

@@ -6,11 +6,13 @@ import tracemalloc
 import msgspec
 import pytest
 
-from contracts.config import ApiKey, ProviderSetting
-from gateway.adapters.postgres_config import _readable, key_of
+from contracts.config.provider_settings import ProviderSetting
+from gateway.adapters.postgres_config import read_rows
 from gateway.administration.invalid import Invalid
 from gateway.administration.keys import NewKey, check
-from gateway.configuration.snapshot import EMPTY, Changes, apply
+from gateway.configuration.items import Changes, Item
+from gateway.configuration.snapshot import EMPTY, apply
+from gateway.configuration.watcher import make_targets
 from gateway.dispatch.relay import Transcript, UsageStripper
 from gateway.endpoints.chat_completions import ask_usage, parse
 from gateway.identity.head import IDENTITY_ENCODING, sort_headers
@@ -18,7 +20,7 @@ from gateway.identity.query import without_credentials
 from gateway.providers.registry import PROVIDERS
 from gateway.recording.record import usage_only
 from gateway.routing.targets import BadBaseUrl, make_target, parse_base
-from gateway.values import Refusal
+from gateway.values import Refusal, Target
 
 MIB = 1024 * 1024
 
@@ -134,44 +136,39 @@ def test_credentials_in_the_query_stay_here(query, forwarded):
     assert without_credentials(query) == forwarded
 
 
-def stored_setting(number: int, **changes) -> ProviderSetting:
-    fields = {
-        "id": f"s{number}",
-        "provider": "openai",
-        "name": "",
-        "setting": {"apikey": "k"},
-        "allowed_models": (),
-        "cost_map": None,
-        "usage_on_streams": "ask",
-        "revision": number,
-        "created_at": 0,
-        "updated_at": 0,
-    }
-    return ProviderSetting(**{**fields, **changes})
+def stored_setting(number: int, secrets: dict[str, str], **changes) -> Item:
+    setting = ProviderSetting(
+        id=f"s{number}",
+        **{
+            "provider": "openai",
+            "sealed": json.dumps(secrets),
+            "created_at": 0,
+            "updated_at": 0,
+            **changes,
+        },
+    )
+    return Item("provider_setting", setting.id, number, setting)
+
+
+async def target_of(setting: ProviderSetting, revision: int) -> Target:
+    return make_target(setting, revision, json.loads(setting.sealed), PROVIDERS)
 
 
 @pytest.mark.parametrize(
     "broken",
     [
-        {"provider": "of-a-later-release"},
-        {"setting": {"apikey": "k", "url": "gopher://h"}},
-        {"setting": {}},
-        {"setting": {"apikey": "\u20ac"}},
-        {"setting": ["k"]},
+        {"secrets": {"apikey": "k"}, "provider": "of-a-later-release"},
+        {"secrets": {"apikey": "k"}, "setting": {"url": "gopher://h"}},
+        {"secrets": {}},
+        {"secrets": {"apikey": "\u20ac"}},
     ],
 )
-def test_one_broken_setting_leaves_the_others_in_force(broken, caplog):
+async def test_one_broken_setting_leaves_the_others_in_force(broken, caplog):
     """Neither a start nor a revocation waits until somebody mends it; its secret is not logged."""
-    changes = Changes(
-        9,
-        (),
-        (stored_setting(1), stored_setting(2, **broken)),
-        frozenset(),
-        frozenset(),
-        is_full=True,
-    )
+    items = (stored_setting(1, {"apikey": "k"}), stored_setting(2, **broken))
+    changes = Changes(9, items, frozenset(), is_full=True)
 
-    snapshot = apply(EMPTY, changes, lambda setting: make_target(setting, PROVIDERS))
+    snapshot = apply(EMPTY, changes, await make_targets(changes, target_of))
 
     assert set(snapshot.target_by_setting) == {"s1"}
     assert snapshot.revision == 9
@@ -179,25 +176,17 @@ def test_one_broken_setting_leaves_the_others_in_force(broken, caplog):
     assert "\u20ac" not in caplog.text
 
 
-def stored_key(**changes):
-    fields = {
-        "key_id": "k1",
+def stored_key(key_id: str, **changes) -> tuple[str, str, int, str]:
+    document = {
+        "key_id": key_id,
         "key_hash": "ab" * 32,
         "name": "n",
-        "tags": [],
         "setting_ids": ["s1"],
-        "allowed_paths": None,
-        "revoked": False,
-        "revoked_reason": "",
-        "should_log_request": False,
-        "should_log_response": False,
-        "rotation_enabled": False,
-        "policy_id": "",
         "created_at": 0,
         "updated_at": 0,
-        "revision": 1,
+        **changes,
     }
-    return {**fields, **changes}
+    return "key", key_id, 1, json.dumps(document)
 
 
 @pytest.mark.parametrize(
@@ -208,14 +197,22 @@ def stored_key(**changes):
         {"allowed_paths": ["/v1"]},
         {"allowed_paths": [{"path": "/v1"}]},
         {"allowed_paths": [{"path": "/v1", "method": None}]},
+        {"tags": "a"},
     ],
 )
 def test_a_broken_key_is_out_of_force_and_alone(broken):
     """What cannot be read must not stay in force as it was before."""
-    keys, gone = _readable([stored_key(), stored_key(key_id="k2", **broken)], "key_id", key_of)
+    before = apply(
+        EMPTY, Changes(1, read_rows([stored_key("k2")])[0], frozenset(), is_full=True), {}
+    )
+    assert set(before.digest_by_key_id) == {"k2"}
 
-    assert [key.key_id for key in keys if isinstance(key, ApiKey)] == ["k1"]
-    assert gone == {"k2"}
+    rows = [stored_key("k1", key_hash="cd" * 32), stored_key("k2", **broken)]
+    items, gone = read_rows(rows)
+    after = apply(before, Changes(2, items, gone, is_full=False), {})
+
+    assert set(after.digest_by_key_id) == {"k1"}
+    assert len(after.principal_by_digest) == 1
 
 
 @pytest.mark.parametrize("url", ["http://a b/", "http://a%00b/", "http://h:0/", "http://*/"])

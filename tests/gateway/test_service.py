@@ -156,8 +156,8 @@ async def test_a_revoked_key_is_refused_within_a_second(
     assert post(configured, key="sk-gone", json=ask()).status_code == 200
     connection = await asyncpg.connect(module_postgres.url)
     await connection.execute(
-        "UPDATE api_keys SET revoked = true, revision = nextval('configuration_revision')"
-        " WHERE key_id = $1",
+        "UPDATE configuration_items SET document = document || '{\"revoked\": true}',"
+        " revision = nextval('configuration_revision') WHERE id = $1",
         made["keyId"],
     )
     await connection.execute("SELECT pg_notify('tollway_configuration', '')")

@@ -139,12 +139,11 @@ async def configured_keys(postgres: PostgresDatabase) -> str:
         ("unused-3", "Gamma", [], False, START + 60),
     ):
         await connection.execute(
-            "INSERT INTO api_keys (key_id, key_hash, shown_key, name, tags, setting_ids, revoked,"
-            " created_at, updated_at, revision) VALUES ($1, $1, $1, $2, $3, '{}', $4, $5, $5, 1)",
+            "INSERT INTO configuration_items"
+            " (kind, id, document, created_at, updated_at, revision)"
+            " VALUES ('key', $1, $2::text::jsonb, $3, $3, 1)",
             key_id,
-            name,
-            tags,
-            revoked,
+            json.dumps({"key_hash": key_id, "name": name, "tags": tags, "revoked": revoked}),
             created_at,
         )
     await connection.close()

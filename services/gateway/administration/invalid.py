@@ -13,8 +13,12 @@ def holds_nul(texts: Iterable[str]) -> bool:
 
 
 class NotFound(LookupError):
-    """There is no such thing."""
+    """There is no such thing; the message is for its sender."""
 
 
 class Conflict(ValueError):
-    """Something else already has that name."""
+    """Something else already has that; `constraint` is the name of the rule in the database."""
+
+    def __init__(self, message: str, constraint: str = "") -> None:
+        super().__init__(message)
+        self.constraint = constraint

@@ -3,12 +3,15 @@
 import time
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
+from contracts.config.keys import AllowedPath, ApiKey
+from contracts.config.provider_settings import ProviderSetting
 from contracts.ids import new_id, to_text
-from gateway.administration.invalid import Invalid, holds_nul
+from gateway.administration.invalid import Conflict, Invalid, holds_nul
+from gateway.administration.store import Change, Query
 from runtime.settings import parse_duration
 
 _RATE_UNITS = ("h", "m", "s", "d")
@@ -49,30 +52,6 @@ class NewKey(msgspec.Struct, rename="camel"):
     rotation_enabled: bool = False
     policy_id: str = ""
     is_key_not_hashed: bool = False
-
-
-class StoredKey(msgspec.Struct, frozen=True):
-    """One as it is stored. The key itself is not: `key_hash` is lower-case hex SHA-256 of it."""
-
-    key_id: str
-    key_hash: str
-    shown_key: str
-    new: NewKey
-    created_at: int
-    updated_at: int
-    revoked: bool = False
-    revoked_reason: str = ""
-
-
-class KeyStore(Protocol):
-    """Where keys are kept."""
-
-    async def create_key(self, key: StoredKey) -> None:
-        """Stores it and announces it.
-
-        Raises Invalid when a setting it names does not exist, Conflict when the key is taken.
-        """
-        ...
 
 
 def check(new: NewKey) -> None:
@@ -149,51 +128,76 @@ def _check_unit(name: str, unit: str, has_amount: bool, units: tuple[str, ...]) 
         raise Invalid(f"{name} unit can not be identified")
 
 
-async def create(new: NewKey, store: KeyStore) -> StoredKey:
-    """Validates, stores, announces. Raises Invalid, Conflict."""
+async def create(new: NewKey, change: Change) -> ApiKey:
+    """Raises Invalid, Conflict."""
     check(new)
-    digest = sha256(new.key.encode()).hexdigest()
+    setting_ids = tuple(new.setting_ids or [new.setting_id])
+    known = await change.count(ProviderSetting, Query(ids=setting_ids))
+    if known != len(setting_ids):
+        raise Invalid(
+            "provider setting is not found" if new.setting_id else "not all settings are found"
+        )
     now = int(time.time())
-    stored = StoredKey(
+    paths = new.allowed_paths
+    key = ApiKey(
         key_id=to_text(new_id()),
-        key_hash=digest,
-        shown_key=new.key if new.is_key_not_hashed else digest,
-        new=new,
+        key_hash=sha256(new.key.encode()).hexdigest(),
+        shown_key=new.key if new.is_key_not_hashed else "",
+        name=new.name,
+        tags=tuple(new.tags or ()),
+        setting_ids=setting_ids,
+        setting_id=new.setting_id,
+        cost_limit_in_usd=new.cost_limit_in_usd,
+        cost_limit_in_usd_over_time=new.cost_limit_in_usd_over_time,
+        cost_limit_in_usd_unit=new.cost_limit_in_usd_unit,
+        rate_limit_over_time=new.rate_limit_over_time,
+        rate_limit_unit=new.rate_limit_unit,
+        ttl=new.ttl,
+        allowed_paths=None
+        if paths is None
+        else tuple(AllowedPath(path.path, path.method.upper()) for path in paths),
+        should_log_request=new.should_log_request,
+        should_log_response=new.should_log_response,
+        rotation_enabled=new.rotation_enabled,
+        policy_id=new.policy_id,
+        is_key_not_hashed=new.is_key_not_hashed,
         created_at=now,
         updated_at=now,
     )
-    await store.create_key(stored)
-    return stored
+    try:
+        await change.put(key.key_id, key)
+    except Conflict:
+        raise Conflict("the key is already in use (key_uniqueness)") from None
+    return key
 
 
-def to_wire(key: StoredKey) -> dict[str, Any]:
+def to_wire(key: ApiKey) -> dict[str, Any]:
     """One as clients see it; every field always present."""
-    new = key.new
     return {
-        "name": new.name,
+        "name": key.name,
         "createdAt": key.created_at,
         "updatedAt": key.updated_at,
-        "tags": new.tags,
+        "tags": list(key.tags) or None,
         "keyId": key.key_id,
         "revoked": key.revoked,
-        "key": key.shown_key,
+        "key": key.shown_key or key.key_hash,
         "revokedReason": key.revoked_reason,
-        "costLimitInUsd": _number(new.cost_limit_in_usd),
-        "costLimitInUsdOverTime": _number(new.cost_limit_in_usd_over_time),
-        "costLimitInUsdUnit": new.cost_limit_in_usd_unit,
-        "rateLimitOverTime": new.rate_limit_over_time,
-        "rateLimitUnit": new.rate_limit_unit,
-        "ttl": new.ttl,
-        "settingId": new.setting_id,
+        "costLimitInUsd": _number(key.cost_limit_in_usd),
+        "costLimitInUsdOverTime": _number(key.cost_limit_in_usd_over_time),
+        "costLimitInUsdUnit": key.cost_limit_in_usd_unit,
+        "rateLimitOverTime": key.rate_limit_over_time,
+        "rateLimitUnit": key.rate_limit_unit,
+        "ttl": key.ttl,
+        "settingId": key.setting_id,
         "allowedPaths": None
-        if new.allowed_paths is None
-        else [{"method": path.method, "path": path.path} for path in new.allowed_paths],
-        "settingIds": new.setting_ids or [],
-        "shouldLogRequest": new.should_log_request,
-        "shouldLogResponse": new.should_log_response,
-        "rotationEnabled": new.rotation_enabled,
-        "policyId": new.policy_id,
-        "isKeyNotHashed": new.is_key_not_hashed,
+        if key.allowed_paths is None
+        else [{"method": path.method, "path": path.path} for path in key.allowed_paths],
+        "settingIds": [] if key.setting_id else key.setting_ids,
+        "shouldLogRequest": key.should_log_request,
+        "shouldLogResponse": key.should_log_response,
+        "rotationEnabled": key.rotation_enabled,
+        "policyId": key.policy_id,
+        "isKeyNotHashed": key.is_key_not_hashed,
     }
 
 

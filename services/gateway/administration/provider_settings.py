@@ -1,18 +1,22 @@
 """Provider settings: where and as whom to call a provider."""
 
 import time
-from typing import Any, Protocol
+from typing import Any, Final, Literal, cast
 
 import msgspec
 
-from contracts.config import CostMap
+from contracts.config.provider_settings import CostMap, ProviderSetting
 from contracts.ids import new_id, to_text
 from gateway.administration.invalid import Invalid, holds_nul
+from gateway.administration.store import Change
+from gateway.ports import Sealer
 from gateway.routing.targets import BadBaseUrl, parse_base
 from gateway.values import Provider
 
 COST_MAP_BYTES_MAX = 65_536
 """It travels in every event that it prices."""
+
+SECRET_FIELDS: Final = frozenset({"apikey", "awsSecretAccessKey", "awsAccessKeyId"})
 
 
 class NewProviderSetting(msgspec.Struct, rename="camel"):
@@ -24,32 +28,6 @@ class NewProviderSetting(msgspec.Struct, rename="camel"):
     allowed_models: list[str] | None = None
     cost_map: msgspec.Raw | None = None
     usage_on_streams: str | None = None
-
-
-class StoredProviderSetting(msgspec.Struct, frozen=True):
-    """One as it is stored, secrets included."""
-
-    id: str
-    provider: str
-    name: str
-    setting: dict[str, str]
-    allowed_models: list[str]
-    cost_map: str | None
-    usage_on_streams: str
-    created_at: int
-    updated_at: int
-
-
-class SettingStore(Protocol):
-    """Where provider settings are kept."""
-
-    async def create_setting(self, setting: StoredProviderSetting) -> None:
-        """Stores it and announces it."""
-        ...
-
-    async def settings(self, ids: list[str]) -> list[StoredProviderSetting]:
-        """Those with these ids, in their order; all when none are given."""
-        ...
 
 
 def checked_cost_map(raw: msgspec.Raw | None) -> str | None:
@@ -77,9 +55,9 @@ def checked_cost_map(raw: msgspec.Raw | None) -> str | None:
 
 
 async def create(
-    new: NewProviderSetting, store: SettingStore, providers: dict[str, Provider]
-) -> StoredProviderSetting:
-    """Validates, stores, announces. Raises Invalid."""
+    new: NewProviderSetting, change: Change, sealer: Sealer, providers: dict[str, Provider]
+) -> ProviderSetting:
+    """Raises Invalid, SealUnavailable."""
     if not new.provider:
         raise Invalid("provider field cannot be empty")
     provider = providers.get(new.provider)
@@ -95,18 +73,22 @@ async def create(
     if new.usage_on_streams not in (None, "ask", "never"):
         raise Invalid("usageOnStreams must be ask or never")
     now = int(time.time())
-    setting = StoredProviderSetting(
-        id=to_text(new_id()),
+    setting_id = to_text(new_id())
+    setting = ProviderSetting(
+        id=setting_id,
         provider=new.provider,
         name=new.name or "",
-        setting=values,
-        allowed_models=new.allowed_models or [],
+        setting={name: value for name, value in values.items() if name not in SECRET_FIELDS},
+        sealed=await sealer.seal(
+            {name: value for name, value in values.items() if name in SECRET_FIELDS}, setting_id
+        ),
+        allowed_models=tuple(new.allowed_models or ()),
         cost_map=checked_cost_map(new.cost_map),
-        usage_on_streams=new.usage_on_streams or "ask",
+        usage_on_streams=cast(Literal["ask", "never"], new.usage_on_streams or "ask"),
         created_at=now,
         updated_at=now,
     )
-    await store.create_setting(setting)
+    await change.put(setting_id, setting)
     return setting
 
 
@@ -127,19 +109,15 @@ def _is_header_safe(value: str) -> bool:
     return all(0x21 <= ord(char) <= 0x7E for char in value)
 
 
-SECRET_FIELDS = frozenset({"apikey", "awsSecretAccessKey", "awsAccessKeyId"})
-
-
-def to_wire(setting: StoredProviderSetting) -> dict[str, Any]:
+def to_wire(setting: ProviderSetting) -> dict[str, Any]:
     """One as clients see it: secrets left out, `setting` left out when nothing else is in it."""
-    shown = {key: value for key, value in setting.setting.items() if key not in SECRET_FIELDS}
     wire: dict[str, Any] = {
         "createdAt": setting.created_at,
         "updatedAt": setting.updated_at,
         "provider": setting.provider,
     }
-    if shown:
-        wire["setting"] = shown
+    if setting.setting:
+        wire["setting"] = setting.setting
     wire |= {
         "id": setting.id,
         "name": setting.name,

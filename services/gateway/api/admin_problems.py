@@ -2,11 +2,17 @@
 
 import logging
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+
+from gateway.administration.invalid import Conflict, Invalid, NotFound
+from gateway.administration.store import StoreUnavailable
+from gateway.ports import SealUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +27,19 @@ class AdminProblem(Exception):
         self.title = title
         self.detail = detail
         self.instance = instance
+
+
+@contextmanager
+def refusing(
+    instance: str, invalid: str, *, not_found: str = "", not_found_kind: str = "not-found"
+) -> Iterator[None]:
+    """Turns what a use case raises into problems: `invalid` and `not_found` are their titles."""
+    try:
+        yield
+    except (Invalid, Conflict) as error:
+        raise AdminProblem(400, "validation", invalid, str(error), instance) from None
+    except NotFound as error:
+        raise AdminProblem(404, not_found_kind, not_found, str(error), instance) from None
 
 
 def show_problem(_: Request[Any, Any, Any], problem: AdminProblem) -> Response[dict[str, Any]]:
@@ -45,6 +64,14 @@ def show_exception(request: Request[Any, Any, Any], error: Exception) -> Respons
         title = HTTPStatus(error.status_code).phrase
         kind = title.lower().replace(" ", "-")
         problem = AdminProblem(error.status_code, kind, title, error.detail, instance)
+    elif isinstance(error, StoreUnavailable | SealUnavailable):
+        problem = AdminProblem(
+            503,
+            "unavailable",
+            "configuration cannot be read or written at the moment",
+            "try again later",
+            instance,
+        )
     else:
         # Where, but not the text: the database quotes arguments in its errors, secrets among them.
         places = traceback.extract_tb(error.__traceback__)[-3:]

@@ -5,9 +5,32 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from gateway.configuration.snapshot import EMPTY, Changes, Snapshot, TargetMaker, apply
+from contracts.config.provider_settings import ProviderSetting
+from gateway.configuration.items import Changes
+from gateway.configuration.snapshot import EMPTY, Snapshot, apply
+from gateway.values import Target
 
 log = logging.getLogger(__name__)
+
+TargetMaker = Callable[[ProviderSetting, int], Awaitable[Target]]
+"""From a setting and its revision."""
+
+
+async def make_targets(changes: Changes, make_target: TargetMaker) -> dict[str, Target]:
+    """Targets of the changed settings by id; one that cannot be called is left out, loudly."""
+    targets: dict[str, Target] = {}
+    for item in changes.items:
+        setting = item.value
+        if not isinstance(setting, ProviderSetting):
+            continue
+        try:
+            targets[item.id] = await make_target(setting, item.revision)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, it cannot be called
+            # The kind only: the text of some errors holds what the setting holds.
+            log.error(
+                "configuration.setting_unusable id=%s error=%s", item.id, type(error).__name__
+            )
+    return targets
 
 
 class ConfigurationSource(Protocol):
@@ -41,7 +64,9 @@ class Configuration:
         """Read what changed and swap the snapshot."""
         changes = await self._source.changes_since(self.snapshot.revision)
         if changes.is_full or changes.revision != self.snapshot.revision:
-            self.snapshot = apply(self.snapshot, changes, self._make_target)
+            self.snapshot = apply(
+                self.snapshot, changes, await make_targets(changes, self._make_target)
+            )
 
     async def run(self) -> None:
         """Follow the store until cancelled. An unreachable store leaves the last snapshot in force."""

@@ -4,7 +4,7 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-from contracts.config import ProviderSetting
+from contracts.config.provider_settings import ProviderSetting
 from contracts.exchange import SettingRef
 from gateway.ports import Origin
 from gateway.values import Provider, Target
@@ -51,16 +51,22 @@ def join_path(base_path: bytes, path: bytes) -> bytes:
     return base_path + path
 
 
-def make_target(setting: ProviderSetting, providers: dict[str, Provider]) -> Target:
+def make_target(
+    setting: ProviderSetting,
+    revision: int,
+    secrets: dict[str, str],
+    providers: dict[str, Provider],
+) -> Target:
     """Raises KeyError for an unknown provider, BadBaseUrl for a base that cannot be called."""
     provider = providers[setting.provider]
-    origin, base_path = parse_base(setting.setting.get("url") or provider.default_base)
+    values = setting.setting | secrets
+    origin, base_path = parse_base(values.get("url") or provider.default_base)
     return Target(
-        ref=SettingRef(setting.id, setting.revision, setting.provider),
+        ref=SettingRef(setting.id, revision, setting.provider),
         origin=origin,
         base_path=base_path,
-        auth_headers=provider.auth_headers(setting.setting),
+        auth_headers=provider.auth_headers(values),
         allowed_models=frozenset(setting.allowed_models),
-        cost_map=setting.cost_map,
+        cost_map=None if setting.cost_map is None else setting.cost_map.encode(),
         asks_usage_on_streams=setting.usage_on_streams == "ask",
     )

@@ -10,15 +10,16 @@ from reporting.ports import KeyFilter
 from reporting.settings import ReportingSettings
 
 _MATCHING: Final = """\
-SELECT key_id
-FROM api_keys
-WHERE (cardinality($1::text[]) = 0 OR key_id = ANY($1))
-  AND tags @> $2::text[]
-  AND ($3 = '' OR strpos(lower(name), lower($3)) > 0)
-  AND ($4::boolean IS NULL OR revoked = $4)
+SELECT id AS key_id
+FROM configuration_items
+WHERE kind = 'key'
+  AND (cardinality($1::text[]) = 0 OR id = ANY($1))
+  AND (cardinality($2::text[]) = 0 OR document -> 'tags' @> to_jsonb($2::text[]))
+  AND ($3 = '' OR strpos(lower(document ->> 'name'), lower($3)) > 0)
+  AND ($4::boolean IS NULL OR coalesce((document ->> 'revoked')::boolean, false) = $4)
   AND ($5::bigint IS NULL OR created_at >= $5)
   AND ($6::bigint IS NULL OR created_at < $6)
-ORDER BY key_id
+ORDER BY id
 LIMIT $7"""
 
 _CONNECTIONS_MAX: Final = 2

@@ -1,0 +1,53 @@
+"""Connections to the configuration database."""
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from gateway.settings import GatewaySettings
+
+CHANNEL = "tollway_configuration"
+
+Connection = asyncpg.pool.PoolConnectionProxy
+
+UNREACHABLE = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+"""What a database that cannot be asked raises."""
+
+
+@asynccontextmanager
+async def open_pool(
+    settings: GatewaySettings, *, size_max: int = 4
+) -> AsyncIterator["asyncpg.Pool[asyncpg.Record]"]:
+    """A pool to the configuration database; it connects when it is first used."""
+    pool = asyncpg.create_pool(**connect_arguments(settings), min_size=0, max_size=size_max)
+    async with pool:
+        try:
+            yield pool
+        finally:
+            # Closing politely waits for queries under way; a stop does not.
+            pool.terminate()
+
+
+def connect_arguments(settings: GatewaySettings) -> dict[str, Any]:
+    """What asyncpg needs, from POSTGRES_URL or from BricksLLM's POSTGRESQL_*."""
+    common: dict[str, Any] = {
+        "timeout": 10,
+        "command_timeout": float(settings.postgresql_read_time_out),
+        "server_settings": {"application_name": "tollway-gateway"},
+    }
+    url = settings.postgres_url.reveal()
+    if url:
+        return {"dsn": url, **common}
+    modes: dict[str, bool | ssl.SSLContext | str] = {"disable": False}
+    return {
+        "host": settings.postgresql_hosts.split(","),
+        "port": settings.postgresql_port,
+        "database": settings.postgresql_db_name,
+        "user": settings.postgresql_username,
+        "password": settings.postgresql_password.reveal(),
+        "ssl": modes.get(settings.postgresql_ssl_mode, settings.postgresql_ssl_mode),
+        **common,
+    }
