@@ -31,10 +31,16 @@ def adopt(directory: Path, held: set[bytes], counts: Counts, at_most: int) -> li
             break
         if incarnation in held:
             continue
-        descriptors = _lock_all(directory, incarnation, names)
-        if descriptors is None:
+        try:
+            descriptors = _lock_all(directory, incarnation, names)
+            if descriptors is None:
+                continue
+            source = _open(directory, incarnation, descriptors, counts)
+        except OSError:
+            # The others are adopted all the same, and this one when the next scan finds it well.
+            counts.faults += 1
+            log.exception("incarnation %s cannot be adopted now", incarnation.hex())
             continue
-        source = _open(directory, incarnation, descriptors, counts)
         if source is not None:
             counts.adopted += 1
             adopted.append(source)
@@ -47,10 +53,15 @@ def _names(directory: Path) -> list[str]:
 
 def _remove_draft(path: Path) -> None:
     """A draft nobody holds is of one who died while making it; there is no record in it."""
-    fd = lock(path)
-    if fd is not None:
-        path.unlink(missing_ok=True)
-        os.close(fd)
+    try:
+        fd = lock(path)
+        if fd is not None:
+            try:
+                path.unlink(missing_ok=True)
+            finally:
+                os.close(fd)
+    except OSError:
+        log.exception("draft %s cannot be removed now", path.name)
 
 
 def _lock_all(directory: Path, incarnation: bytes, names: set[str]) -> dict[str, int] | None:
@@ -75,19 +86,26 @@ def _open(
     directory: Path, incarnation: bytes, descriptors: dict[str, int], counts: Counts
 ) -> Incarnation | None:
     segments: list[Segment] = []
-    for name, fd in descriptors.items():
-        segment = _open_segment(directory / name, fd, counts)
-        if segment is not None:
-            segments.append(segment)
-    if not segments:
-        return None
-    segments.sort(key=lambda segment: (segment.base, segment.header.segment_no))
-    source = Incarnation(incarnation, segments[0].header.partition)
-    for segment, following in zip(segments, [*segments[1:], None], strict=True):
-        segment.end = segment.base + segment.data_bytes()
-        if following is not None:
-            # What lies behind the next one's base was a write that its owner took back.
-            segment.end = min(segment.end, following.base)
+    try:
+        while descriptors:
+            name, fd = descriptors.popitem()
+            segment = _open_segment(directory / name, fd, counts)
+            if segment is not None:
+                segments.append(segment)
+        if not segments:
+            return None
+        segments.sort(key=lambda segment: (segment.base, segment.header.segment_no))
+        source = Incarnation(incarnation, segments[0].header.partition)
+        for segment, following in zip(segments, [*segments[1:], None], strict=True):
+            segment.end = segment.base + segment.data_bytes()
+            if following is not None:
+                # What lies behind the next one's base was a write that its owner took back.
+                segment.end = min(segment.end, following.base)
+    except BaseException:
+        # A lock that nobody looks after would keep every other adopter away.
+        for fd in (*descriptors.values(), *(segment.fd for segment in segments)):
+            os.close(fd)
+        raise
     source.segments.extend(segments)
     source.end = segments[-1].end
     source.is_sealed = True
@@ -95,21 +113,29 @@ def _open(
 
 
 def _open_segment(path: Path, fd: int, counts: Counts) -> Segment | None:
-    head = os.pread(fd, SEGMENT_HEADER_BYTES, 0)
+    """The segment; None when there is none in the file, which is then gone or set aside.
+
+    Raises OSError, the descriptor closed.
+    """
     try:
-        header = SegmentHeader.unpack(head)
-        if (header.incarnation, header.segment_no) != parse_name(path.name):
-            raise BadSegment("the header is of another file")
-    except BadSegment as error:
-        if len(head) < SEGMENT_HEADER_BYTES:
-            log.warning("removed %s: it ends inside its header", path.name)
-            path.unlink(missing_ok=True)
-            os.close(fd)
+        head = os.pread(fd, SEGMENT_HEADER_BYTES, 0)
+        try:
+            header = SegmentHeader.unpack(head)
+            if (header.incarnation, header.segment_no) != parse_name(path.name):
+                raise BadSegment("the header is of another file")
+        except BadSegment as error:
+            if len(head) < SEGMENT_HEADER_BYTES:
+                log.warning("removed %s: it ends inside its header", path.name)
+                path.unlink(missing_ok=True)
+                os.close(fd)
+                return None
+            kept = Segment(path, fd, _NO_HEADER).quarantine()
+            counts.segments_quarantined += 1
+            log.error("kept for the operator: %s, %s", kept.name, error)
             return None
-        counts.segments_quarantined += 1
-        kept = Segment(path, fd, _NO_HEADER).quarantine()
-        log.error("kept for the operator: %s, %s", kept.name, error)
-        return None
+    except OSError:
+        os.close(fd)
+        raise
     return Segment(path, fd, header)
 
 

@@ -193,25 +193,28 @@ class Lane:
             incarnation.id, self._next_no, self.partition, incarnation.end, incarnation.chain
         )
         reserve = max(self._segment_bytes, size)
+        # Also when it fails: a try that left its name behind must not stand in the way of the next.
+        self._next_no += 1
         try:
             segment = create(self._directory, header, reserve)
         except OSError as error:
             self._retry_at = time.monotonic() + _RETRY_S
             log.error("no new journal segment: %s", error)
             self._refuse("disk", error)
-        self._next_no += 1
         self._drop_if_empty()
         incarnation.segments.append(segment)
         incarnation.call_wake()
         self._segment = segment
         self._opened_at = time.monotonic()
         self._room = reserve
-        self._usage.stored += segment.path.stat().st_size
+        self._usage.stored += segment.header_bytes
 
     def _write_again(self, buffers: tuple[bytes, bytes], size: int, error: OSError | None) -> None:
         """After a write that failed or fell short: one more try, elsewhere."""
+        # Also of a write that failed: what was not promised must not be shipped by whoever adopts.
+        self._cut_back()
         if error is None or error.errno in _NO_SPACE:
-            self._cut_back()
+            self._counts.short_writes += 1
             self._make_room(size)
         else:
             self.renew(f"write failed: {error}")
@@ -225,6 +228,7 @@ class Lane:
             written = -1
         if written != size:
             self._cut_back()
+            self._counts.short_writes += 1
             self._retry_at = time.monotonic() + _RETRY_S
             self._refuse("disk")
 
@@ -232,7 +236,6 @@ class Lane:
         """End the segment at its last whole record. The next one's base says where that is, so a
         cut that fails is no harm while there is a next one."""
         segment = self._segment
-        self._counts.short_writes += 1
         self._room = -1
         if segment is not None:
             try:
@@ -244,8 +247,10 @@ class Lane:
         # A segment that failed at its first record would otherwise stay, one for every try.
         segment = self._segment
         if segment is not None and segment.end == segment.base and not segment.pins:
-            self._incarnation.segments.remove(segment)
-            segment.delete()
+            # One that cannot be removed now goes with those that are booked.
+            with contextlib.suppress(OSError):
+                segment.delete()
+                self._incarnation.segments.remove(segment)
 
     def _refuse(self, reason: str, cause: Exception | None = None) -> NoReturn:
         self._counts.appends_refused += 1

@@ -145,10 +145,22 @@ def create(directory: Path, header: SegmentHeader, reserve_bytes: int) -> Segmen
         draft.unlink()
         sync_directory(directory)
     except BaseException:
-        draft.unlink(missing_ok=True)
-        os.close(fd)
+        _take_back(fd, draft, path)
         raise
     return Segment(path, fd, header)
+
+
+def _take_back(fd: int, *names: Path) -> None:
+    """Remove the names that a failed try left on its file, and let go of that. Never raises.
+
+    A name that stays is an empty segment of a living owner, which whoever adopts that one removes.
+    """
+    for name in names:
+        with contextlib.suppress(OSError):
+            if name.stat(follow_symlinks=False).st_ino == os.fstat(fd).st_ino:
+                name.unlink()
+    with contextlib.suppress(OSError):
+        os.close(fd)
 
 
 def lock(path: Path) -> int | None:

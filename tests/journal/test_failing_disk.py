@@ -1,0 +1,270 @@
+"""An error of every call that the journal makes: refused or kept, never both, never neither."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from journal.appending import payload
+from journal.conftest import Writer, open_journal, quick, segment_files, shipping, until
+from journal.reference_meter import ReferenceMeter
+from support.stores import NatsServer
+
+from drill.failing import Order, Orders, give
+
+ERRORS = ("EIO", "ENOSPC")
+
+MAKING = {
+    "opening a draft": [Order("open", "draft")],
+    "locking it": [Order("flock", "draft")],
+    "reserving its space": [Order("fallocate", "draft")],
+    "writing its header": [Order("write", "draft")],
+    "half of its header": [Order("write", "draft", how="short")],
+    "syncing it": [Order("fsync", "draft")],
+    "linking it": [Order("link", "segment")],
+    "linking it, which is done": [Order("link", "segment", how="after")],
+    "removing its draft name": [Order("unlink", "draft")],
+    "removing its draft name for good": [Order("unlink", "draft", times=2)],
+    "opening the directory": [Order("open", "directory")],
+    "syncing the directory": [Order("fsync", "directory")],
+    "syncing the directory and taking back": [
+        Order("fsync", "directory"),
+        Order("stat", "segment"),
+    ],
+}
+WRITING = {
+    "a write": [Order("writev", "segment")],
+    "two writes": [Order("writev", "segment", times=2)],
+    "a write, which is done": [Order("writev", "segment", how="after")],
+    "half a write": [Order("writev", "segment", how="short")],
+    "half a write, twice": [Order("writev", "segment", how="short", times=2)],
+    "half a write and the cut": [
+        Order("writev", "segment", how="short"),
+        Order("ftruncate", "segment"),
+    ],
+    "half a write and removing what is empty": [
+        Order("writev", "segment", how="short", times=3),
+        Order("unlink", "segment"),
+    ],
+}
+SHIPPING = {
+    "syncing what lags": [Order("fdatasync", "segment")],
+    "reading for a parcel": [Order("pread", "segment")],
+    "deleting what is booked": [Order("unlink", "segment")],
+    "measuring the directory": [Order("scandir", "directory", times=3)],
+}
+ADOPTING = {
+    "listing the directory": [Order("listdir", "directory")],
+    "opening a file of the dead": [Order("open", "segment", skip=1)],
+    "locking a file of the dead": [Order("flock", "segment", skip=1)],
+    "comparing it with its name": [Order("stat", "segment", skip=1)],
+    "measuring a file of the dead": [Order("fstat", "segment", skip=5)],
+    "reading a header of the dead": [Order("pread", "segment", skip=1)],
+    "removing a draft of the dead": [Order("unlink", "draft")],
+    "setting damage aside": [Order("rename", "segment")],
+}
+
+
+class Disk:
+    """The appending process and the orders of its disk."""
+
+    def __init__(self, directory: Path, process: asyncio.subprocess.Process) -> None:
+        self.directory = directory
+        self.kept: list[int] = []
+        self.refused: list[int] = []
+        self._process = process
+        self._given = 0
+
+    @property
+    def pid(self) -> int:
+        """Of the appending process."""
+        return self._process.pid
+
+    @property
+    def orders(self) -> Path:
+        """Where it reads its orders."""
+        return self.directory.with_suffix(".orders")
+
+    @property
+    def fired(self) -> int:
+        """Faults of the orders in force that happened."""
+        path = self.directory.with_suffix(".fired")
+        lines = path.read_text().splitlines() if path.exists() else []
+        return sum(line.startswith(f"{self._given} ") for line in lines)
+
+    def give(self, *orders: Order) -> None:
+        """These orders instead of the old ones."""
+        self._given += 1
+        give(self.orders, Orders(self._given, list(orders)))
+
+    async def append(self, count: int) -> bool:
+        """Append, note what was said; whether the last one was taken."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{count}\n".encode())
+        said = ""
+        for _ in range(count):
+            line = await asyncio.wait_for(self._process.stdout.readline(), 20)
+            assert line, "the process has ended"
+            said, number = line.decode().split()
+            (self.kept if said == "ok" else self.refused).append(int(number))
+        return said == "ok"
+
+
+@asynccontextmanager
+async def failing_disk(directory: Path, url: str) -> AsyncIterator[Disk]:
+    """An appending process over a disk that fails on order; killed in the end."""
+    paths = (directory, directory.with_suffix(".orders"), directory.with_suffix(".fired"))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "drill.failing"),
+        *("--journal", paths[0], "--orders", paths[1], "--fired", paths[2]),
+        *("-m", "journal.failing_disk", directory, url),
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    disk = Disk(directory, process)
+    try:
+        yield disk
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+async def _assert_booked(disk: Disk, meter: ReferenceMeter, *, others: list[bytes]) -> None:
+    """After the process died: what it took is booked once, what it refused is not."""
+    async with shipping(disk.directory, meter.url, quick(journal_lanes=1)):
+        await meter.run_until(lambda: len(segment_files(disk.directory)) == 1)
+    wanted = sorted([*map(payload, disk.kept), *others])
+    assert sorted(meter.payloads()) == wanted
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [MAKING, SHIPPING, *({name: orders} for name, orders in WRITING.items())],
+    ids=["making a segment", "shipping", *WRITING],
+)
+async def test_an_error_refuses_or_keeps_and_is_over_with_its_cause(
+    directory: Path,
+    nats_server: NatsServer,
+    meter: ReferenceMeter,
+    faults: dict[str, list[Order]],
+) -> None:
+    """Each error, once and often; then the lane goes on, and after a death the books are right."""
+    is_writing = not faults.keys() - WRITING.keys()
+    async with failing_disk(directory, nats_server.url) as disk:
+        assert await disk.append(10)
+        if is_writing:
+            # It dies with nothing shipped: only the files can say what was promised.
+            nats_server.pause()
+        for name, orders in faults.items():
+            for error, factor in (("EIO", 1), ("ENOSPC", 3)):
+                disk.give(
+                    *(
+                        Order(each.call, each.kind, error, each.how, each.skip, each.times * factor)
+                        for each in orders
+                    )
+                )
+                await _until_fired(disk, None if is_writing else meter, len(orders), name)
+                disk.give()
+                await _until_taken(disk, name)
+    if is_writing:
+        nats_server.resume()
+    await _assert_booked(disk, meter, others=[])
+
+
+async def _until_fired(disk: Disk, meter: ReferenceMeter | None, times: int, name: str) -> None:
+    deadline = time.monotonic() + 20
+    while disk.fired < times:
+        assert time.monotonic() < deadline, f"{name}: the fault did not happen"
+        await disk.append(4)
+        if meter is not None:
+            await meter.turn()
+
+
+async def _until_taken(disk: Disk, name: str) -> None:
+    deadline = time.monotonic() + 5
+    while not await disk.append(1):
+        assert time.monotonic() < deadline, f"{name}: the lane does not recover"
+
+
+@pytest.mark.parametrize("fault", ADOPTING)
+async def test_an_error_at_adoption_costs_a_second_try(
+    directory: Path, nats_server: NatsServer, meter: ReferenceMeter, fault: str
+) -> None:
+    """Three dead incarnations, a fault at one of them: all are booked while the adopter lives."""
+    async with failing_disk(directory, nats_server.url) as disk:
+        assert await disk.append(10)
+        promised = []
+        for error in ERRORS:
+            disk.give(*(Order(o.call, o.kind, error, o.how, o.skip) for o in ADOPTING[fault]))
+            for _ in range(3):
+                promised += await _dead(directory)
+            (directory / f"{os.urandom(16).hex()}.00000000.new").touch()
+            (directory / f"{os.urandom(16).hex()}.00000000.seg").write_bytes(bytes(100))
+            await meter.run_until(lambda: disk.fired > 0)
+            await meter.run_until(lambda: len(segment_files(directory)) == 1)
+            await until(lambda: not list(directory.glob("*.new")))
+        assert len(list(directory.glob("*.bad"))) == len(ERRORS)
+    await _assert_booked(disk, meter, others=promised)
+
+
+async def _dead(directory: Path) -> list[bytes]:
+    journal = open_journal(directory, quick(journal_lanes=1, journal_segment_bytes=1 << 20))
+    writer = Writer(journal)
+    writer.write(20)
+    await journal.stop(0)
+    return next(iter(writer.promised.values()))
+
+
+INJECTED = {
+    "openat": "EIO:when=4+61",
+    "flock": "EIO:when=3+13",
+    "fallocate": "ENOSPC:when=2+11",
+    "fsync": "EIO:when=5+17",
+    "fdatasync": "EIO:when=2+7",
+    "link": "EIO:when=4+19",
+    "unlink": "EIO:when=3+9",
+    "writev": "ENOSPC:when=6+37",
+    "ftruncate": "EIO:when=2+3",
+    "pread64": "EIO:when=3+43",
+    "rename": "EIO:when=1+2",
+}
+
+
+@pytest.mark.strace
+async def test_errors_of_every_system_call_at_once_lose_and_double_nothing(
+    directory: Path, nats_server: NatsServer, meter: ReferenceMeter
+) -> None:
+    """The kernel answers with errors again and again, also beside each other, from below Python."""
+    log = directory.with_suffix(".strace")
+    promised = []
+    async with failing_disk(directory, nats_server.url) as disk:
+        assert await disk.append(10)
+        inject = [f"--inject={call}:error={error}" for call, error in INJECTED.items()]
+        tracing = await asyncio.create_subprocess_exec(
+            *("strace", "-f", "-p", str(disk.pid), "-o", log, f"--trace={','.join(INJECTED)}"),
+            *inject,
+            stderr=subprocess.PIPE,
+        )
+        assert tracing.stderr is not None
+        assert b"attached" in await asyncio.wait_for(tracing.stderr.readline(), 10)
+        (directory / f"{os.urandom(16).hex()}.00000000.seg").write_bytes(bytes(100))
+        promised += await _dead(directory)
+        missing = set(INJECTED)
+        deadline = time.monotonic() + 20
+        while missing:
+            assert time.monotonic() < deadline, f"never met: {missing}"
+            await disk.append(20)
+            await meter.turn()
+            lines = log.read_text().splitlines()
+            missing -= {c for c in INJECTED if any(f"{c}(" in x and "INJECTED" in x for x in lines)}
+    await tracing.communicate()
+    assert disk.refused
+    await _assert_booked(disk, meter, others=promised)
