@@ -1,24 +1,24 @@
 """A disk that returns errors on order: the journal's own calls fail in a process that runs this.
 
-    python -m drill.failing --journal DIRECTORY --orders FILE --fired FILE -m MODULE ARGUMENTS
+    interpreter(path, "drill.failing", DIRECTORY, ORDERS, FIRED)
 
 Orders are read from a file, so that they reach a process under load; every fault that happened is
 a line in the other. No call outside the journal's directory is touched.
 """
 
-import argparse
 import contextlib
 import ctypes
 import errno
 import fcntl
 import os
-import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
+
+from drill.interpreters import run_as
 
 Kind = Literal["directory", "draft", "segment"]
 
@@ -198,16 +198,10 @@ def _error(order: Order) -> OSError:
 
 
 def main() -> None:
-    """Run a module as `python -m` would, over that disk."""
-    parser = argparse.ArgumentParser(prog="python -m drill.failing", description=__doc__)
-    for name in ("journal", "orders", "fired"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("-m", dest="module", nargs=argparse.REMAINDER, required=True)
-    arguments = parser.parse_args()
-    install(Faults(arguments.journal, arguments.orders, arguments.fired))
-    module, *rest = arguments.module
-    sys.argv = [module, *rest]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    """Run what an interpreter is asked to, over that disk."""
+    directory, orders, fired, *rest = sys.argv[1:]
+    install(Faults(Path(directory), Path(orders), Path(fired)))
+    run_as(rest)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A process that appends numbered events over a disk that fails on order; it is there to be killed.
 
-    python -m drill.failing ... -m journal.failing_disk DIRECTORY NATS_URL < counts
+    INTERPRETER -m journal.failing_disk DIRECTORY NATS_URL < counts
 
 For each count that it reads it appends so many events and says `ok N` or `no N` of each: taken or
 refused. Anything else than the journal's own refusal ends it.

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from journal.reference_meter import ReferenceMeter
 from support.stores import NatsServer
 
 from drill.failing import Order, Orders, give
+from drill.interpreters import interpreter
 
 ERRORS = ("EIO", "ENOSPC")
 
@@ -119,13 +119,14 @@ class Disk:
 @asynccontextmanager
 async def failing_disk(directory: Path, url: str) -> AsyncIterator[Disk]:
     """An appending process over a disk that fails on order; killed in the end."""
-    paths = (directory, directory.with_suffix(".orders"), directory.with_suffix(".fired"))
+    python = interpreter(
+        directory.with_suffix(".python"),
+        "drill.failing",
+        *(str(directory.with_suffix(suffix)) for suffix in ("", ".orders", ".fired")),
+    )
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "drill.failing"),
-        *("--journal", paths[0], "--orders", paths[1], "--fired", paths[2]),
-        *("-m", "journal.failing_disk", directory, url),
+        *(python, "-m", "journal.failing_disk", directory, url),
         cwd=Path(__file__).parent.parent,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
