@@ -17,8 +17,8 @@ from typing import Final, Protocol
 from contracts.exchange import Caller, CallFacts
 from contracts.ids import new_id
 from gateway.configuration.snapshot import Snapshot
-from gateway.entitlements.access import check_access
-from gateway.identity.authenticate import authenticate, masked
+from gateway.entitlements.access import check_access, check_call
+from gateway.identity.authenticate import authenticate
 from gateway.identity.head import sort_headers
 from gateway.passage import Means, Passage, body_in_event, metering_unavailable, shutting_down
 from gateway.ports import HeaderPairs, Journal, JournalUnavailable, Lane
@@ -34,6 +34,7 @@ from gateway.values import (
     Provider,
     Refusal,
     Reply,
+    masked,
 )
 from runtime.settings import parse_duration
 
@@ -127,11 +128,22 @@ class Corridor:
             if endpoint is None:
                 self._counters.unknown_path += 1
                 raise Refusal(404, "invalid_request_error", "not_found", "route not supported")
-            check_access(principal, inbound.method, endpoint.template)
+            now_ms = inbound.received_at_ms
+            check_access(
+                principal, head.credential or "", inbound.method, endpoint.template, now_ms
+            )
             timeout_s = self._timeout(head)
             body = await self._read(reply, head, timeout_s)
             body_bytes = len(body)
             call = endpoint.parse(body)
+            check_call(
+                principal,
+                call,
+                snapshot.users_by_user_id,
+                inbound.method,
+                endpoint.template,
+                now_ms,
+            )
             target = plan(
                 principal,
                 call,

@@ -44,18 +44,34 @@ class Target(msgspec.Struct, frozen=True):
     asks_usage_on_streams: bool
 
 
-class Principal(msgspec.Struct, frozen=True):
-    """Who is calling: a client key, as the snapshot holds it."""
+class Principal(msgspec.Struct, frozen=True, gc=False):
+    """Who is calling: a client key, as the snapshot holds it.
+
+    `allowed_paths` are pairs of method and route template. None allows all, and never expires.
+    """
 
     key_id: str
     tags: tuple[str, ...]
     setting_ids: tuple[str, ...]
     allowed_paths: frozenset[tuple[str, str]] | None
+    allowed_models: frozenset[str] | None
+    expires_at_ms: int | None
     is_revoked: bool
     revoked_reason: str
     stores_request: bool
     stores_response: bool
     policy_id: str
+
+
+class EndUser(msgspec.Struct, frozen=True, gc=False):
+    """Whom a key calls for, as the snapshot holds one. None allows all, and never expires."""
+
+    tags: frozenset[str]
+    key_ids: frozenset[str] | None
+    allowed_paths: frozenset[tuple[str, str]] | None
+    allowed_models: frozenset[str] | None
+    expires_at_ms: int | None
+    is_revoked: bool
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -166,3 +182,10 @@ class Refusal(Exception):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+
+
+def masked(credential: str) -> str:
+    """The first five characters and 46 asterisks; of a short one, the first and five."""
+    if len(credential) <= 5:
+        return credential[:1] + "*" * 5
+    return credential[:5] + "*" * 46

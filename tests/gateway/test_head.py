@@ -2,9 +2,8 @@
 
 import pytest
 
-from gateway.identity.authenticate import masked
 from gateway.identity.head import sort_headers
-from gateway.values import Refusal
+from gateway.values import Refusal, masked
 
 CREDENTIALS = [(b"x-api-key", b"one"), (b"api-key", b"two"), (b"authorization", b"Bearer three")]
 

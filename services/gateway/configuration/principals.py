@@ -1,22 +1,57 @@
-"""A stored key as the hot path wants it."""
+"""Stored keys and users as the hot path wants them."""
 
-from contracts.config.keys import ApiKey
-from gateway.values import Principal
+from collections.abc import Iterable
+
+from contracts.config.keys import AllowedPath, ApiKey
+from contracts.config.users import User
+from contracts.durations import parse_go_duration
+from gateway.values import EndUser, Principal
 
 
 def principal_of(key: ApiKey) -> Principal:
     """Raises ValueError for a key that makes no sense."""
-    paths = key.allowed_paths
     return Principal(
         key_id=key.key_id,
         tags=key.tags,
         setting_ids=key.setting_ids,
-        allowed_paths=None
-        if not paths
-        else frozenset((path.method.upper(), path.path) for path in paths),
+        allowed_paths=_paths(key.allowed_paths),
+        allowed_models=_texts(key.allowed_models),
+        expires_at_ms=_expiry_ms(key.created_at, key.ttl, key.expires_at),
         is_revoked=key.revoked,
         revoked_reason=key.revoked_reason,
         stores_request=key.should_log_request,
         stores_response=key.should_log_response,
         policy_id=key.policy_id,
     )
+
+
+def end_user_of(user: User) -> EndUser:
+    """Raises ValueError for a user that makes no sense."""
+    return EndUser(
+        tags=frozenset(user.tags),
+        key_ids=_texts(user.key_ids),
+        allowed_paths=_paths(user.allowed_paths),
+        allowed_models=_texts(user.allowed_models),
+        expires_at_ms=_expiry_ms(user.created_at, user.ttl, None),
+        is_revoked=user.revoked,
+    )
+
+
+def _paths(paths: Iterable[AllowedPath] | None) -> frozenset[tuple[str, str]] | None:
+    return frozenset((path.method.upper(), path.path) for path in paths or ()) or None
+
+
+def _texts(texts: Iterable[str] | None) -> frozenset[str] | None:
+    return frozenset(texts or ()) or None
+
+
+def _expiry_ms(created_at: int, ttl: str, expires_at: int | None) -> int | None:
+    """The earlier of both ends, in Unix milliseconds.
+
+    A ttl counts whole seconds: one below a second is none, a negative one has passed already.
+    """
+    ends = [] if expires_at is None else [expires_at]
+    seconds = parse_go_duration(ttl) // 1_000_000_000 if ttl else 0
+    if seconds:
+        ends.append(created_at + seconds)
+    return min(ends) * 1000 if ends else None

@@ -12,8 +12,8 @@ from contracts.config.provider_settings import CustomProvider, ModelAlias
 from contracts.config.routes import Route
 from contracts.config.users import User
 from gateway.configuration.items import Changes, Item
-from gateway.configuration.principals import principal_of
-from gateway.values import Principal, Target
+from gateway.configuration.principals import end_user_of, principal_of
+from gateway.values import EndUser, Principal, Target
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     digest_by_key_id: dict[str, bytes] = {}
     target_by_setting: dict[str, Target] = {}
     items: dict[str, dict[str, Any]] = {}
-    users_by_user_id: dict[str, tuple[User, ...]] = {}
+    users_by_user_id: dict[str, tuple[EndUser, ...]] = {}
     aliases: tuple[ModelAlias, ...] = ()
     custom_provider_by_name: dict[str, CustomProvider] = {}
     route_by_path: dict[str, Route] = {}
@@ -44,10 +44,10 @@ class Snapshot(msgspec.Struct, frozen=True):
 EMPTY = Snapshot()
 
 
-def _users(users: Iterable[User]) -> dict[str, tuple[User, ...]]:
-    found: dict[str, tuple[User, ...]] = {}
+def _users(users: Iterable[User]) -> dict[str, tuple[EndUser, ...]]:
+    found: dict[str, tuple[EndUser, ...]] = {}
     for user in users:
-        found[user.user_id] = (*found.get(user.user_id, ()), user)
+        found[user.user_id] = (*found.get(user.user_id, ()), end_user_of(user))
     return found
 
 

@@ -1,16 +1,77 @@
-"""Revoked keys and allowed paths."""
+"""The gates that need no counters: of a key and of an end user, in order, the first no wins.
 
-from gateway.values import Principal, Refusal
+A gate that the head alone can decide comes before the body is read; the rest once it is parsed.
+"""
+
+from collections.abc import Mapping
+
+from gateway.values import Call, EndUser, Principal, Refusal, masked
 
 
-def check_access(principal: Principal, method: str, template: str) -> None:
-    """Raises Refusal: 401 for a revoked key, 403 for a path the key may not use.
+def check_access(
+    principal: Principal, credential: str, method: str, template: str, now_ms: int
+) -> None:
+    """Raises Refusal: 401 for a key revoked or expired, 403 for a path it may not use.
 
-    Paths are compared with the route template, as `allowedPaths` names it.
+    Paths are compared with the route template, as `allowedPaths` names it. `now_ms` is when the
+    request came, in Unix milliseconds.
     """
     if principal.is_revoked:
-        raise Refusal(
-            401, "authentication_error", "api_key_revoked", "the api key has been revoked"
-        )
+        raise _unauthenticated("api_key_revoked", f"key {masked(credential)} has been revoked")
+    if principal.expires_at_ms is not None and now_ms >= principal.expires_at_ms:
+        raise _unauthenticated("api_key_expired", f"key {masked(credential)} has expired")
     if principal.allowed_paths is not None and (method, template) not in principal.allowed_paths:
-        raise Refusal(403, "permission_error", "path_not_allowed", "path is not allowed")
+        raise _forbidden("path_not_allowed", "path is not allowed")
+
+
+def check_call(
+    principal: Principal,
+    call: Call,
+    users_by_user_id: Mapping[str, tuple[EndUser, ...]],
+    method: str,
+    template: str,
+    now_ms: int,
+) -> None:
+    """Raises Refusal: 403 for a model the key may not use, and what its end user may not do.
+
+    A call without a model passes the gates of models. A user nobody described passes.
+    """
+    model = call.model
+    if principal.allowed_models is not None and model and model not in principal.allowed_models:
+        raise _forbidden("model_not_allowed", "model is not allowed", param="model")
+    if call.user_id is None:
+        return
+    for user in users_by_user_id.get(call.user_id, ()):
+        if user.tags.issuperset(principal.tags):
+            _check_user(user, call.user_id, principal.key_id, model, method, template, now_ms)
+
+
+def _check_user(
+    user: EndUser,
+    user_id: str,
+    key_id: str,
+    model: str | None,
+    method: str,
+    template: str,
+    now_ms: int,
+) -> None:
+    if user.is_revoked:
+        raise _unauthenticated("user_revoked", f"user is revoked: {user_id}")
+    if user.expires_at_ms is not None and now_ms >= user.expires_at_ms:
+        raise _unauthenticated("user_expired", f"user is expired: {user_id}")
+    if user.key_ids is not None and key_id not in user.key_ids:
+        raise _forbidden("key_not_allowed", f"key: {key_id} forbidden for user: {user_id}")
+    if user.allowed_models is not None and model and model not in user.allowed_models:
+        raise _forbidden(
+            "model_not_allowed", f"model: {model} forbidden for user: {user_id}", param="model"
+        )
+    if user.allowed_paths is not None and (method, template) not in user.allowed_paths:
+        raise _forbidden("path_not_allowed", f"path: {template} forbidden for user: {user_id}")
+
+
+def _unauthenticated(code: str, message: str) -> Refusal:
+    return Refusal(401, "authentication_error", code, message)
+
+
+def _forbidden(code: str, message: str, *, param: str | None = None) -> Refusal:
+    return Refusal(403, "permission_error", code, message, param=param)

@@ -1,15 +1,8 @@
-"""A credential becomes a principal, or a refusal that shows no more of it than five characters."""
+"""A credential becomes a principal, or a refusal."""
 
 from hashlib import sha256
 
 from gateway.values import Principal, Refusal
-
-
-def masked(credential: str) -> str:
-    """The first five characters and 46 asterisks; of a short one, the first and five."""
-    if len(credential) <= 5:
-        return credential[:1] + "*" * 5
-    return credential[:5] + "*" * 46
 
 
 def authenticate(
