@@ -4,7 +4,15 @@ from collections.abc import Iterable
 
 
 class Invalid(ValueError):
-    """The request cannot be accepted; the message is for its sender."""
+    """The request cannot be accepted; the message is for its sender.
+
+    `kind` and `title` are the error's when they are not those of a failed validation.
+    """
+
+    def __init__(self, message: str, *, kind: str = "", title: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.title = title
 
 
 def holds_nul(texts: Iterable[str]) -> bool:

@@ -36,7 +36,11 @@ def refusing(
     """Turns what a use case raises into problems: `invalid` and `not_found` are their titles."""
     try:
         yield
-    except (Invalid, Conflict) as error:
+    except Invalid as error:
+        raise AdminProblem(
+            400, error.kind or "validation", error.title or invalid, str(error), instance
+        ) from None
+    except Conflict as error:
         raise AdminProblem(400, "validation", invalid, str(error), instance) from None
     except NotFound as error:
         raise AdminProblem(404, not_found_kind, not_found, str(error), instance) from None
