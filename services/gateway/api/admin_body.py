@@ -1,6 +1,7 @@
 """Reads the JSON body of an admin request the way Go does: unknown members ignored, null absent."""
 
-from typing import Any, TypeVar, get_args
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 from litestar import Request
@@ -11,21 +12,10 @@ Body = TypeVar("Body", bound=msgspec.Struct)
 
 
 async def read(request: Request[Any, Any, Any], kind: type[Body], instance: str) -> Body:
-    """The body as `kind`. Raises AdminProblem (400) when it is not JSON of that shape."""
+    """The body as `kind`, names in any case. Raises AdminProblem (400) for another shape."""
     content = await request.body()
     try:
-        members = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
-        names = {field.encode_name.lower(): field for field in msgspec.structs.fields(kind)}
-        values: dict[str, Any] = {}
-        for name, raw in members.items():
-            field = names.get(name.lower())
-            if field is None or bytes(raw) == b"null":
-                continue
-            if msgspec.Raw in get_args(field.type):
-                values[field.name] = raw
-            else:
-                values[field.name] = msgspec.json.decode(bytes(raw), type=field.type)
-        return kind(**values)
+        return _struct(content, kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise AdminProblem(
             400, "json-unmarshal", "json unmarshaller error", str(error), instance
@@ -34,3 +24,35 @@ async def read(request: Request[Any, Any, Any], kind: type[Body], instance: str)
         raise AdminProblem(
             400, "json-unmarshal", "json unmarshaller error", "nested too deeply", instance
         ) from None
+
+
+def _struct(text: bytes, kind: type[Body]) -> Body:
+    members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    fields = {field.encode_name.lower(): field for field in msgspec.structs.fields(kind)}
+    values: dict[str, Any] = {}
+    for name, raw in members.items():
+        field = fields.get(name.lower())
+        if field is None or bytes(raw) == b"null":
+            continue
+        try:
+            values[field.name] = _value(bytes(raw), field.type)
+        except msgspec.ValidationError as error:
+            raise msgspec.ValidationError(f"{field.encode_name}: {error}") from None
+    return kind(**values)
+
+
+def _value(text: bytes, annotated: Any) -> Any:
+    kinds = [kind for kind in get_args(annotated) if kind not in (NoneType, msgspec.UnsetType)]
+    # A list's argument is its element; of a union with None, or with UNSET, one kind is left.
+    kind = annotated if get_origin(annotated) in (list, dict) or not kinds else kinds[0]
+    if kind is msgspec.Raw:
+        return msgspec.Raw(text)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return _struct(text, kind)
+    element = (get_args(kind) or (None,))[0]
+    if isinstance(element, type) and issubclass(element, msgspec.Struct):
+        return [
+            element() if bytes(one) == b"null" else _struct(bytes(one), element)
+            for one in msgspec.json.decode(text, type=list[msgspec.Raw])
+        ]
+    return msgspec.json.decode(text, type=annotated)
