@@ -1,11 +1,14 @@
 """Stream to ledger: exchanges a second for N consumers, and CPU us an exchange, ours and engine's.
 
-    .venv/bin/python bench/metering.py [--exchanges 100000] [--consumers 1,2]
+    .venv/bin/python bench/metering.py [--exchanges 200000] [--rounds 1,2,2,1,1,2] [--bodies]
 
-Embedded servers of its own in a temporary directory. The stream is filled first: admissions and
-ends of about 2.2 KB (request 1 KB, answer 0.6 KB), eight partitions, parcels of 200 KB. Then N
-consumer processes book it. The rate is taken between the first tenth and the end, so that start-up
-is not in it.
+A stream is filled once: admissions and ends of about 2.2 KB (request 1 KB, answer 0.6 KB), eight
+partitions, parcels of 200 KB; with `--bodies` of keys that keep bodies in ClickHouse as well, which
+is not the default. Every round books a copy of it with N consumer processes, embedded
+servers of its own and an empty ledger; the rounds of different N take turns, so that whatever else
+the machine does meets them alike. The rate and the CPU of a round are taken between the first tenth
+and the last, so that neither starting nor the rest before a last, small batch is in them; the time
+from the first tenth to the last row is printed beside.
 """
 
 # ruff: noqa: E402 - the roots come first
@@ -13,16 +16,19 @@ import argparse
 import asyncio
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / each) for each in ("libs", "services", ".", "tests", "tests/metering")]
 
+import msgspec
 import nats
 import psutil
 from metering_events import answer, make_admitted, make_completed, whole
@@ -70,8 +76,8 @@ def prose(chance: random.Random, length: int) -> str:
     return " ".join(words)[:length]
 
 
-def events(count: int) -> Iterator[bytes]:
-    """Records of admissions and their ends."""
+def events(count: int, *, bodies: bool = False) -> Iterator[bytes]:
+    """Records of admissions and their ends; `bodies` asks the ledger to keep theirs."""
     now_ms = int(time.time() * 1000)
     chance = random.Random(count)
     requests = [whole(REQUEST % prose(chance, 940).encode()) for _ in range(257)]
@@ -89,18 +95,20 @@ def events(count: int) -> Iterator[bytes]:
                     admitted_at_ms=now_ms,
                     request=requests[n % 257],
                     response=answers[n % 64],
+                    stores_request=bodies,
+                    stores_response=bodies,
                 )
             )
         )
 
 
-async def fill(url: str, count: int) -> int:
+async def fill(url: str, count: int, *, bodies: bool) -> int:
     """Fill the stream; the bytes of an exchange's two records."""
     client = await nats.connect(url)
     size = 0
     for partition in range(PARTITIONS):
         shipper = Shipper(client, partition)
-        for record in events(count // PARTITIONS):
+        for record in events(count // PARTITIONS, bodies=bodies):
             shipper.write_record(record)
         await shipper.ship(records_per_parcel=2 * EXCHANGES_PER_PARCEL)
         size = shipper.offsets[-1] // (count // PARTITIONS)
@@ -115,44 +123,84 @@ def cpu_s(pid: int) -> float:
     return sum(each.user + each.system for each in times)
 
 
-def book(database: ClickHouseDatabase, environ: dict[str, str], pids: list[int], count: int) -> str:
-    """Run the consumers until all is booked; the line of the table."""
+class Round(msgspec.Struct, frozen=True):
+    """What one round came to: exchanges a second, CPU us an exchange of each of the three.
+
+    `whole_rate` counts the last tenth as well.
+    """
+
+    consumers: int
+    rate: float
+    whole_rate: float
+    metering_us: float
+    engine_us: float
+    broker_us: float
+
+    @property
+    def us(self) -> float:
+        """All three."""
+        return self.metering_us + self.engine_us + self.broker_us
+
+    @property
+    def cores(self) -> float:
+        """How many cores they kept busy."""
+        return self.rate * self.us / 1e6
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What was booked at a moment, and the CPU spent until then."""
+
+    booked: int
+    at_s: float
+    cpu_s: list[float]
+
+
+def _rate(first: Look, last: Look) -> float:
+    return (last.booked - first.booked) / (last.at_s - first.at_s)
+
+
+def book(
+    database: ClickHouseDatabase,
+    environ: dict[str, str],
+    pids: list[int],
+    *,
+    consumers: int,
+    count: int,
+) -> Round:
+    """Run the consumers until all is booked."""
     metering = subprocess.Popen([sys.executable, "-m", "metering"], env=environ, cwd=ROOT)
     client = database.client()
-    began: tuple[int, float, list[float]] | None = None
+    looks: list[Look] = []
+    pids = [metering.pid, *pids]
     try:
-        while True:
-            booked = int(client.query("SELECT count() FROM entries").result_rows[0][0])
-            at, cpus = time.monotonic(), [cpu_s(pid) for pid in (metering.pid, *pids)]
-            if began is None and booked >= count // 10:
-                began = (booked, at, cpus)
-            if booked >= count:
-                break
-            time.sleep(0.25)
-        assert began is not None
-        rows, seconds = booked - began[0], at - began[1]
-        ours, engine, broker = (1e6 * (b - a) / rows for a, b in zip(began[2], cpus, strict=True))
-        return (
-            f"{rows / seconds:>9,.0f} exchanges/s   CPU us an exchange: metering {ours:5.1f}, "
-            f"engine {engine:5.1f}, broker {broker:4.1f}"
-        )
+        for share in (0.1, 0.9, 1.0):
+            while True:
+                booked = int(client.query("SELECT count() FROM entries").result_rows[0][0])
+                if booked >= share * count:
+                    break
+                time.sleep(0.05)
+            looks.append(Look(booked, time.monotonic(), [cpu_s(pid) for pid in pids]))
+        first, last, end = looks
+        rows = last.booked - first.booked
+        spent = [1e6 * (b - a) / rows for a, b in zip(first.cpu_s, last.cpu_s, strict=True)]
+        return Round(consumers, _rate(first, last), _rate(first, end), *spent)
     finally:
         client.close()
         metering.terminate()
         metering.wait()
 
 
-def run(consumers: int, count: int) -> str:
-    """One line of the table."""
+def run(consumers: int, count: int, filled: Path) -> Round:
+    """One round over a copy of the filled stream."""
     with tempfile.TemporaryDirectory() as scratch:
         tmp = Path(scratch)
+        shutil.copytree(filled, tmp / "n")
+        os.sync()
         broker, engine = NatsServer(tmp / "n"), RunningServer(CLICKHOUSE, tmp / "c")
         broker.start()
         engine.start()
         try:
-            asyncio.run(broker.migrate(price_book=True, stream_bytes_max=8 << 30))
             database = migrated(engine.url, "tollway")
-            size = asyncio.run(fill(broker.url, count))
             environ = {
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(
@@ -164,21 +212,73 @@ def run(consumers: int, count: int) -> str:
                 "NUMBER_OF_EVENT_MESSAGE_CONSUMERS": str(consumers),
                 "LOG_LEVEL": "warning",
             }
-            line = book(database, environ, [engine.pid, broker.pid], count)
-            return f"N={consumers}  {size} bytes an exchange  {line}"
+            pids = [engine.pid, broker.pid]
+            return book(database, environ, pids, consumers=consumers, count=count)
         finally:
             engine.kill()
             broker.kill()
 
 
+def fill_once(directory: Path, count: int, *, bodies: bool) -> int:
+    """A broker's directory with the stream in it; the bytes of an exchange."""
+    broker = NatsServer(directory)
+    broker.start()
+    try:
+        asyncio.run(broker.migrate(price_book=True, stream_bytes_max=8 << 30))
+        return asyncio.run(fill(broker.url, count, bodies=bodies))
+    finally:
+        broker.stop()
+
+
+def summary(rounds: list[Round]) -> Iterator[str]:
+    """The table by N, and the ratio of the medians."""
+    yield "| consumers | exchanges/s, median (least to most) | CPU us an exchange: metering | engine | broker | cores busy |"
+    yield "|---|---|---|---|---|---|"
+    medians: dict[int, float] = {}
+    for consumers in sorted({each.consumers for each in rounds}):
+        of = [each for each in rounds if each.consumers == consumers]
+        rates = sorted(each.rate for each in of)
+        medians[consumers] = median(rates)
+        yield (
+            f"| {consumers} | {medians[consumers]:,.0f} ({rates[0]:,.0f} to {rates[-1]:,.0f}) "
+            f"| {median(each.metering_us for each in of):.1f} "
+            f"| {median(each.engine_us for each in of):.1f} "
+            f"| {median(each.broker_us for each in of):.1f} "
+            f"| {median(each.cores for each in of):.2f} |"
+        )
+    if {1, 2} <= medians.keys():
+        slowest_of_two = min(each.rate for each in rounds if each.consumers == 2)
+        fastest_of_one = max(each.rate for each in rounds if each.consumers == 1)
+        yield ""
+        yield (
+            f"two consumers / one: {medians[2] / medians[1]:.2f} by the medians, "
+            f"{slowest_of_two / fastest_of_one:.2f} the slowest of two over the fastest of one"
+        )
+
+
 def main() -> None:
-    """Print the table."""
+    """Print a line a round, then the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--exchanges", type=int, default=100_000)
-    parser.add_argument("--consumers", default="1,2")
+    parser.add_argument("--exchanges", type=int, default=200_000)
+    parser.add_argument("--rounds", default="1,2,2,1,1,2", help="consumers of each round")
+    parser.add_argument("--bodies", action="store_true", help="keys that store their bodies")
     arguments = parser.parse_args()
-    for consumers in arguments.consumers.split(","):
-        print(run(int(consumers), arguments.exchanges), flush=True)
+    rounds: list[Round] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        filled = Path(scratch) / "filled"
+        size = fill_once(filled, arguments.exchanges, bodies=arguments.bodies)
+        print(f"{arguments.exchanges:,} exchanges of {size} bytes, {os.cpu_count()} cores")
+        for consumers in map(int, arguments.rounds.split(",")):
+            each = run(consumers, arguments.exchanges, filled)
+            rounds.append(each)
+            print(
+                f"N={consumers} {each.rate:>9,.0f} exchanges/s   CPU us an exchange: metering "
+                f"{each.metering_us:5.1f}, engine {each.engine_us:5.1f}, broker "
+                f"{each.broker_us:4.1f}, together {each.us:5.1f} on {each.cores:.2f} cores; "
+                f"to the last row {each.whole_rate:,.0f}/s",
+                flush=True,
+            )
+    print("\n".join(summary(rounds)))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class MeteringSettings(msgspec.Struct, frozen=True):
         Duration, _d("longest insert; recovery waits so long past the deadline")
     ] = Duration(10)
     batch_rows_max: Annotated[int, _d("most records of one batch")] = 20_000
-    batch_bytes_max: Annotated[int, _d("most parcel bytes of one batch")] = 8 * 1024 * 1024
+    batch_bytes_max: Annotated[int, _d("most parcel bytes of one batch")] = 16 * 1024 * 1024
     batches_at_once: Annotated[
         int, _d("partitions of one process that work on a batch at the same time")
     ] = 2
