@@ -132,7 +132,7 @@ def _start(place: Place) -> Iterator[Running]:
         cores=set(place.load_cores),
         log=place.directory / "tollway.log",
         # The bench has no admin password to give.
-        environ={"ADMIN_PASS": ""},
+        environ={"ADMIN_PASS": "", "ALLOW_PRIVATE_UPSTREAMS": "true"},
         stop_timeout_s=_STOP_TIMEOUT_S,
         pipes_output=True,
     ) as program:

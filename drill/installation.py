@@ -93,6 +93,7 @@ class Installation:
             "PROXY_PORT": str(self.proxy_port),
             "ADMIN_PORT": str(self.admin_port),
             "PYTHONUNBUFFERED": "1",
+            "ALLOW_PRIVATE_UPSTREAMS": "true",
             **_QUICK,
             **(settings or {}),
         }

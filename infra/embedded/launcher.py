@@ -71,6 +71,10 @@ class LauncherSettings(msgspec.Struct, frozen=True):
     admin_pass: Annotated[
         Secret, msgspec.Meta(description="what admin callers, the launcher too, send as X-API-KEY")
     ] = Secret("")
+    allow_private_upstreams: Annotated[
+        bool | None,
+        msgspec.Meta(description="passed on; not set: true with the demo, whose provider is here"),
+    ] = None
 
 
 class StepFailed(RuntimeError):
@@ -165,6 +169,9 @@ class _Up:
 
     def _additions(self) -> dict[str, str]:
         options = self._options
+        allows_private = self._settings.allow_private_upstreams
+        if allows_private is None:
+            allows_private = options.with_demo
         return {
             **{server.url_setting: plan.url for server, plan in self._servers},
             "DATA_DIR": str(self._data_dir),
@@ -175,6 +182,7 @@ class _Up:
             "CLICKHOUSE_DATABASE": "tollway",
             "GATEWAY_WORKERS": str(options.workers),
             "PYTHONUNBUFFERED": "1",
+            "ALLOW_PRIVATE_UPSTREAMS": "true" if allows_private else "false",
         }
 
     def supervisor(self, observer: Observer) -> Supervisor:

@@ -14,9 +14,10 @@ from gateway.adapters.nats_bus import NatsBus
 from gateway.adapters.postgres import open_pool
 from gateway.adapters.postgres_config import PostgresConfiguration
 from gateway.adapters.postgres_store import PostgresStore
-from gateway.adapters.upstream_settings import UpstreamSettings
+from gateway.adapters.upstream_guard import UpstreamGuard
+from gateway.adapters.upstream_settings import CheckAddress, UpstreamSettings
 from gateway.adapters.upstreams import open_upstream
-from gateway.api import keys, provider_settings, reports
+from gateway.api import keys, provider_settings, reports, users
 from gateway.api.admin_app import admin_app
 from gateway.api.data_app import data_app
 from gateway.api.health import admin_health
@@ -30,7 +31,8 @@ from gateway.ports import Sealer, Upstream
 from gateway.providers.registry import PROVIDERS
 from gateway.recording.journal import Journal
 from gateway.recording.settings import JournalSettings
-from gateway.routing.targets import make_target
+from gateway.routing.targets import make_target, parse_base
+from gateway.routing.upstream_addresses import literal
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Counters
 from gateway.values import Target
@@ -65,7 +67,9 @@ def limits_of(settings: GatewaySettings) -> Limits:
 
 
 @asynccontextmanager
-async def upstream(settings: GatewaySettings) -> AsyncIterator[Upstream]:
+async def upstream(
+    settings: GatewaySettings, check_address: CheckAddress | None = None
+) -> AsyncIterator[Upstream]:
     """The HTTP client engine that the settings ask for."""
     engine = open_upstream(
         settings.upstream_engine,
@@ -79,11 +83,26 @@ async def upstream(settings: GatewaySettings) -> AsyncIterator[Upstream]:
             ca_file=settings.upstream_ca_file,
             proxy_url=settings.upstream_proxy_url,
         ),
+        check_address,
     )
     try:
         yield engine
     finally:
         await engine.close()
+
+
+def upstream_guard(settings: GatewaySettings) -> UpstreamGuard:
+    """What may be called from here, at writing and at connecting."""
+    reporting, _ = parse_base(settings.reporting_url)
+    at = literal(reporting.host)
+    is_here = reporting.host == "localhost" or (at is not None and at.is_loopback)
+    return UpstreamGuard(
+        allows_private=settings.allow_private_upstreams,
+        own_ports=frozenset(
+            {settings.proxy_port, settings.admin_port, *([reporting.port] if is_here else [])}
+        ),
+        own_origins=(reporting,),
+    )
 
 
 def target_maker(sealer: Sealer) -> TargetMaker:
@@ -127,7 +146,9 @@ async def data_worker(
                 settings.journal_dir, journal_settings, bus, float(settings.journal_stop)
             )
         )
-        engine = await stack.enter_async_context(upstream(settings))
+        engine = await stack.enter_async_context(
+            upstream(settings, upstream_guard(settings).check_address)
+        )
         pool = await stack.enter_async_context(open_pool(settings))
         configuration = Configuration(
             PostgresConfiguration(pool, settings),
@@ -178,6 +199,7 @@ async def admin(settings: GatewaySettings) -> AsyncIterator[Litestar]:
             [
                 *keys.handlers(store),
                 *provider_settings.handlers(store, ClearSealer(), PROVIDERS),
+                *users.handlers(store),
                 *reports.handlers(engine, settings.reporting_url),
                 admin_health(),
             ],

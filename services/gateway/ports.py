@@ -1,6 +1,6 @@
 """The seams of the gateway: what it needs from outside, as Protocols, and the errors they raise."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 import msgspec
@@ -148,6 +148,14 @@ class ResponseTooLarge(UpstreamError):
     """Head or body is over the limit."""
 
     code = "response_too_large"
+
+
+class UpstreamRefused(ValueError):
+    """An address or name that Tollway must not call; the message says what it is."""
+
+
+CheckUpstreamUrl = Callable[[str], Awaitable[None]]
+"""Looks at a URL before it is stored. Raises administration's Invalid, whose text says why."""
 
 
 class Sealer(Protocol):

@@ -90,6 +90,9 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     )
     upstream_ca_file: Annotated[str, _d("CA file for providers, beside the system's")] = ""
     upstream_proxy_url: Annotated[str, _d("outbound proxy; takes the httpx engine")] = ""
+    allow_private_upstreams: Annotated[
+        bool, _d("let providers be at private, link-local and loopback addresses")
+    ] = False
 
     @property
     def journal_dir(self) -> Path:

@@ -98,6 +98,7 @@ class Gateway(Program):
                 "GATEWAY_WORKERS": "1",
                 "DRAIN_S": "5",
                 "JOURNAL_STOP": "1",
+                "ALLOW_PRIVATE_UPSTREAMS": "true",
                 **env,
             },
             directory / "gateway.log",

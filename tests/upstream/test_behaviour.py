@@ -1305,7 +1305,7 @@ async def test_addresses_are_checked_before_anything_is_connected(
     """The guard sees addresses, never names; what it refuses is never connected to."""
     seen: list[str] = []
 
-    def refuse(address: str) -> None:
+    def refuse(address: str, port: int) -> None:
         seen.append(address)
         raise ValueError("private")
 
@@ -1332,7 +1332,7 @@ async def test_the_checked_address_is_the_one_connected_to_under_the_name(
         await peer.send(plain(b"ok"))
         await peer.gone()
 
-    def only_v4(address: str) -> None:
+    def only_v4(address: str, port: int) -> None:
         if address != "127.0.0.1":
             raise ValueError("not that one")
 

@@ -28,7 +28,7 @@ async def test_an_exchange_over_tls_with_verified_name_and_sni(
     context.sni_callback = lambda _socket, name, _context: names.append(name)
     seen: list[str] = []
 
-    def allow(address: str) -> None:
+    def allow(address: str, port: int) -> None:
         seen.append(address)
         if address != "127.0.0.1":
             raise ValueError("the server is not there")

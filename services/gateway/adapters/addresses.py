@@ -5,6 +5,18 @@ import socket
 
 from gateway.adapters.upstream_settings import CheckAddress
 from gateway.ports import ConnectFailed
+from gateway.routing.upstream_addresses import check_name, literal
+
+
+def check_unresolved(host: str, port: int, check_address: CheckAddress) -> None:
+    """As far as a name can be judged that an outbound proxy resolves. Raises ConnectFailed."""
+    address = literal(host)
+    try:
+        check_name(host)
+        if address is not None:
+            check_address(str(address), port)
+    except ValueError as error:
+        raise ConnectFailed(f"{host!r} may not be connected to") from error
 
 
 async def resolve(host: str, port: int, check_address: CheckAddress | None) -> list[str]:
@@ -24,7 +36,7 @@ async def resolve(host: str, port: int, check_address: CheckAddress | None) -> l
     refusal: ValueError | None = None
     for address in addresses:
         try:
-            check_address(address)
+            check_address(address, port)
         except ValueError as error:
             refusal = error
         else:

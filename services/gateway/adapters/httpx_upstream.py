@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from gateway.adapters.addresses import resolve
+from gateway.adapters.addresses import check_unresolved, resolve
 from gateway.adapters.httpx_errors import upstream_error
 from gateway.adapters.request_head import authority, check_head, framing
 from gateway.adapters.tls_context import tls_context
@@ -101,8 +101,10 @@ class HttpxUpstream:
             },
         }
         host = origin.host
-        # Behind a proxy, names are the proxy's to resolve.
-        if self._check_address is not None and not needs_proxy(settings, origin):
+        if self._check_address is not None and needs_proxy(settings, origin):
+            # Names are the proxy's to resolve.
+            check_unresolved(host, origin.port, self._check_address)
+        elif self._check_address is not None:
             try:
                 async with asyncio.timeout(settings.connect_timeout_s):
                     addresses = await resolve(host, origin.port, self._check_address)

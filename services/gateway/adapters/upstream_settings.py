@@ -6,8 +6,8 @@ import msgspec
 
 from gateway.ports import Origin
 
-CheckAddress = Callable[[str], None]
-"""Is given every address before it is connected to, as text. Raises ValueError to refuse it."""
+CheckAddress = Callable[[str, int], None]
+"""Is given every address, as text, and port before it is connected to. Raises ValueError."""
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True):
