@@ -1,10 +1,14 @@
 """An end user of a key's owner, with entitlements of their own."""
 
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 
 from contracts.config.keys import AllowedPath
+
+USER_ID_CHARS_MAX: Final = 512
+"""A longer one in a request is recorded, and looked for, by its hash."""
 
 
 class User(msgspec.Struct, frozen=True, omit_defaults=True):

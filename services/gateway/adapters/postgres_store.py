@@ -229,8 +229,10 @@ def _condition(kind: type[msgspec.Struct], query: Query) -> tuple[str, list[Any]
     texts = [query.ids, query.holds, query.lacks, query.any_of, query.name_contains]
     if _NUL.search(_text(texts)):
         return None
-    parts = ["kind = $1"]
-    arguments: list[Any] = [KIND_BY_STRUCT[kind]]
+    # Written out, so that the planner sees which partial indexes apply.
+    parts = [f"kind = '{_name(KIND_BY_STRUCT[kind])}'"]
+    arguments: list[Any] = []
+    texts_of = {field.name for field in msgspec.structs.fields(kind) if field.type is str}
 
     def bind(value: Any) -> str:
         arguments.append(value)
@@ -239,14 +241,20 @@ def _condition(kind: type[msgspec.Struct], query: Query) -> tuple[str, list[Any]
     if query.ids is not None:
         parts.append(f"id = ANY({bind(list(query.ids))}::text[])")
     for member, value in query.holds.items():
-        # Written as the index has it.
-        parts.append(f"document -> '{_name(member)}' @> {bind(_text(value))}::text::jsonb")
+        # Written as the indexes have it.
+        if member in texts_of and value:
+            parts.append(f"document ->> '{_name(member)}' = {bind(value)}::text")
+        else:
+            parts.append(f"document -> '{_name(member)}' @> {bind(_text(value))}::text::jsonb")
     for member, value in query.lacks.items():
         parts.append(
             f"(document -> '{_name(member)}' @> {bind(_text(value))}::text::jsonb) IS NOT TRUE"
         )
     for member, values in query.any_of.items():
-        parts.append(f"document -> '{_name(member)}' ?| {bind(list(values))}::text[]")
+        if member in texts_of:
+            parts.append(f"document ->> '{_name(member)}' = ANY({bind(list(values))}::text[])")
+        else:
+            parts.append(f"document -> '{_name(member)}' ?| {bind(list(values))}::text[]")
     if query.name_contains:
         parts.append(
             f"strpos(lower(document ->> 'name'), lower({bind(query.name_contains)}::text)) > 0"

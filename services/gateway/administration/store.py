@@ -20,7 +20,7 @@ class Query(msgspec.Struct, frozen=True):
 
     `holds` is matched by containment: each member of a list must be there, scalars must be equal,
     and a member that has its default is not stored. `lacks` is the same, turned round. `any_of`
-    maps a list member to texts of which one must be in it. `name_contains` ignores case.
+    maps a member to texts of which one must be in it, or be it. `name_contains` ignores case.
     A `limit` of 0 is none; `offset` counts without one too.
     """
 
