@@ -1,5 +1,5 @@
-"""A running gateway, for the tests of the admin API."""
+"""A running gateway over real Postgres and NATS, with the demo provider behind it."""
 
-from support.gateways import bus, gateway, provider
+from support.running_gateway import bus, gateway, provider
 
 __all__ = ["bus", "gateway", "provider"]
