@@ -194,9 +194,10 @@ def handlers(store: Store) -> list[Any]:
             )
         ),
     )
-    async def delete_user(user_id: str, request: Request[Any, Any, Any]) -> None:
+    async def delete_user(user_id: str, request: Request[Any, Any, Any]) -> Response[Any]:
         async with store.change(actor_of(request)) as change:
             await users.delete(user_id, change)
+        return Response(b"", media_type="text/plain")
 
     return [create_user, patch_user, patch_users, list_users, get_user, delete_user]
 
