@@ -24,7 +24,7 @@ from gateway.api.health import admin_health
 from gateway.api.problems import error_shower
 from gateway.configuration.watcher import Configuration, TargetMaker
 from gateway.dispatch.deadlines import Deadlines
-from gateway.endpoints.registry import match
+from gateway.endpoints.registry import Registry
 from gateway.exchange import Corridor
 from gateway.passage import Limits, Means
 from gateway.ports import Sealer, Upstream
@@ -63,6 +63,7 @@ def limits_of(settings: GatewaySettings) -> Limits:
         drains_when_client_gone=settings.client_gone == "drain",
         serves_unmetered=settings.metering_unavailable == "serve",
         drops_user_agent=settings.remove_user_agent,
+        opens_accounts=settings.allow_organization_paths,
     )
 
 
@@ -161,8 +162,7 @@ async def data_worker(
         counters = Counters()
         corridor = Corridor(
             configuration=configuration,
-            match=match,
-            providers=PROVIDERS,
+            match=Registry((one.name, one.dialect) for one in PROVIDERS.values()).match,
             journal=journal,
             means=Means(engine, counters, deadlines, limits_of(settings)),
             show_error=error_shower(settings.error_code),

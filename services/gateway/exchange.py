@@ -11,16 +11,29 @@ Guarantees, numbered where they are kept:
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
+
+import msgspec
 
 from contracts.exchange import Caller, CallFacts
 from contracts.ids import new_id
 from gateway.configuration.snapshot import Snapshot
+from gateway.endpoints.splices import with_model
 from gateway.entitlements.access import check_access, check_call
+from gateway.entitlements.prices import check_endpoint, check_readable
 from gateway.identity.authenticate import authenticate
 from gateway.identity.head import sort_headers
-from gateway.passage import Means, Passage, body_in_event, metering_unavailable, shutting_down
+from gateway.identity.query import credential_in
+from gateway.passage import (
+    Means,
+    Passage,
+    body_in_event,
+    edited,
+    metering_unavailable,
+    shutting_down,
+)
 from gateway.ports import HeaderPairs, Journal, JournalUnavailable, Lane
 from gateway.recording.record import Exchange
 from gateway.routing.plan import plan
@@ -31,7 +44,6 @@ from gateway.values import (
     Head,
     Inbound,
     Principal,
-    Provider,
     Refusal,
     Reply,
     masked,
@@ -54,15 +66,13 @@ class Corridor:
         self,
         *,
         configuration: SnapshotHolder,
-        match: Callable[[str, str], Endpoint | None],
-        providers: Mapping[str, Provider],
+        match: Callable[[str, str, HeaderPairs], Endpoint | None],
         journal: Journal,
         means: Means,
-        show_error: Callable[[Endpoint | None, Refusal, bytes], tuple[HeaderPairs, bytes]],
+        show_error: Callable[[str, Refusal, bytes], tuple[HeaderPairs, bytes]],
     ) -> None:
         self._configuration = configuration
         self._match = match
-        self._providers = dict(providers)
         self._journal = journal
         self._means = means
         self._counters = means.counters
@@ -78,15 +88,17 @@ class Corridor:
         assert task is not None
         self._under_way.add(task)
         event_id = new_id()
-        endpoint = self._match(inbound.method, inbound.path)
+        dialect = "openai"
         try:
+            endpoint = self._match(inbound.method, inbound.path, inbound.headers)
+            dialect = _dialect_of(inbound.path) if endpoint is None else endpoint.dialect
             await self._pass(inbound, reply, endpoint, event_id)
         except Refusal as refusal:
-            await self._refuse(reply, endpoint, refusal, event_id)
+            await self._refuse(reply, dialect, refusal, event_id)
         except ClientLeft:
             counters.client_left += 1
             # Nobody reads this when the connection is gone; it is not when the framing was wrong.
-            await self._refuse(reply, endpoint, cut_short(), event_id)
+            await self._refuse(reply, dialect, cut_short(), event_id)
         finally:
             self._under_way.discard(task)
 
@@ -109,10 +121,8 @@ class Corridor:
         """Exchanges under way."""
         return len(self._under_way)
 
-    async def _refuse(
-        self, reply: Reply, endpoint: Endpoint | None, refusal: Refusal, event_id: bytes
-    ) -> None:
-        headers, body = self._show_error(endpoint, refusal, event_id)
+    async def _refuse(self, reply: Reply, dialect: str, refusal: Refusal, event_id: bytes) -> None:
+        headers, body = self._show_error(dialect, refusal, event_id)
         await reply.whole(refusal.status, headers, body)
 
     async def _pass(
@@ -122,6 +132,10 @@ class Corridor:
         limits = self._limits
         snapshot = self._configuration.snapshot
         head = sort_headers(inbound.headers, drops_user_agent=limits.drops_user_agent)
+        if head.origin is not None:
+            reply.for_origin(head.origin)
+        if head.credential is None and inbound.query:
+            head = msgspec.structs.replace(head, credential=credential_in(inbound.query))
         principal = self._identify(head, snapshot, endpoint)
         call, body, body_bytes = _NO_CALL, b"", head.content_length or 0
         try:
@@ -132,10 +146,14 @@ class Corridor:
             check_access(
                 principal, head.credential or "", inbound.method, endpoint.template, now_ms
             )
+            check_endpoint(principal, endpoint, opens_accounts=limits.opens_accounts)
             timeout_s = self._timeout(head)
             body = await self._read(reply, head, timeout_s)
             body_bytes = len(body)
             call = endpoint.parse(body)
+            if endpoint.model is not None:
+                call = msgspec.structs.replace(call, model=endpoint.model, hides_model=False)
+            check_readable(principal, call)
             check_call(
                 principal,
                 call,
@@ -144,14 +162,11 @@ class Corridor:
                 endpoint.template,
                 now_ms,
             )
-            target = plan(
-                principal,
-                call,
-                endpoint.provider,
-                endpoint.dialect,
-                snapshot.target_by_setting,
-                self._providers,
-            )
+            choice = plan(principal, call, endpoint, snapshot.target_by_setting)
+            sent = body
+            if choice.model is not None and call.model is not None and choice.model != call.model:
+                edit = partial(with_model, asked=call.model, model=choice.model)
+                sent = await edited(edit, body)
         except Refusal as refusal:
             exchange = self._exchange(
                 inbound, endpoint, principal, call, head, body_bytes, event_id, self._lane()
@@ -168,7 +183,7 @@ class Corridor:
             inbound, endpoint, principal, call, head, body_bytes, event_id, lane
         )
         passage = Passage(
-            self._means, exchange, inbound, endpoint, principal, call, target, head, body
+            self._means, exchange, inbound, endpoint, principal, call, choice, head, body, sent
         )
         await passage.run(reply, timeout_s)
 
@@ -273,6 +288,11 @@ class Corridor:
             )
         except JournalUnavailable:
             self._counters.metering_unavailable += 1
+
+
+def _dialect_of(path: str) -> str:
+    """Whose shape of errors a path gets that nothing is served under."""
+    return "anthropic" if path.startswith("/api/providers/anthropic/") else "openai"
 
 
 def cut_short() -> Refusal:

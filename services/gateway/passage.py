@@ -4,6 +4,7 @@ The guarantees named in `exchange` are kept here, at the numbered comments.
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Final, NoReturn
 
@@ -11,7 +12,7 @@ import msgspec
 
 from contracts.exchange import Attempt, Body, Outcome
 from gateway.dispatch.deadlines import Deadlines
-from gateway.dispatch.headers import Down
+from gateway.dispatch.headers import Down, redacted
 from gateway.dispatch.relay import Transcript, UsageStripper
 from gateway.identity.query import without_credentials
 from gateway.ports import (
@@ -22,9 +23,10 @@ from gateway.ports import (
     UpstreamResponse,
 )
 from gateway.recording.record import Exchange, body_for_event, usage_only, without_content
-from gateway.routing.targets import join_path
+from gateway.routing.plan import Choice
+from gateway.routing.targets import upstream_path
 from gateway.telemetry import Counters
-from gateway.values import Call, Endpoint, Head, Inbound, Principal, Refusal, Reply, Target
+from gateway.values import Call, Endpoint, Head, Inbound, Principal, Refusal, Reply
 
 _THREAD_BYTES: Final = 256 * 1024
 """Bodies longer than this are hashed and cut in a thread, so that nobody else waits."""
@@ -42,6 +44,7 @@ class Limits(msgspec.Struct, frozen=True):
     drains_when_client_gone: bool
     serves_unmetered: bool
     drops_user_agent: bool
+    opens_accounts: bool
 
 
 class Means(msgspec.Struct, frozen=True):
@@ -85,6 +88,11 @@ def shutting_down() -> Refusal:
     )
 
 
+async def edited(edit: Callable[[bytes], bytes], body: bytes) -> bytes:
+    """A body with a splice; long ones are edited in a thread."""
+    return await asyncio.to_thread(edit, body) if len(body) > _THREAD_BYTES else edit(body)
+
+
 def _upstream_refusal(error: UpstreamError) -> Refusal:
     if error.is_timeout:
         return Refusal(504, "api_error", "upstream_timeout", "the provider did not answer in time")
@@ -107,8 +115,10 @@ class Passage:
         "_inbound",
         "_is_complete",
         "_means",
+        "_model",
         "_principal",
         "_request_id",
+        "_sent",
         "_status",
         "_target",
     )
@@ -121,19 +131,22 @@ class Passage:
         endpoint: Endpoint,
         principal: Principal,
         call: Call,
-        target: Target,
+        choice: Choice,
         head: Head,
         body: bytes,
+        sent: bytes,
     ) -> None:
+        """`body` as the client sent it, which is recorded; `sent` as the provider gets it."""
         self._means = means
         self._inbound = inbound
         self._exchange = exchange
         self._endpoint = endpoint
         self._principal = principal
         self._call = call
-        self._target = target
+        self._target, self._model = choice
         self._head = head
         self._body = body
+        self._sent = sent
         self._is_complete = False
         self._status = 0
         self._attempt_status: int | None = None
@@ -215,20 +228,25 @@ class Passage:
     async def _dispatch(self, reply: Reply, transcript: Transcript, timeout_s: float) -> None:
         inbound = self._inbound
         means, target, call = self._means, self._target, self._call
-        body = self._body
+        body = self._sent
         strips = False
-        ask = self._endpoint.ask_usage
-        if call.is_streaming and target.asks_usage_on_streams and ask and not call.asks_usage:
-            large = len(body) > _THREAD_BYTES
-            body = await asyncio.to_thread(ask, body) if large else ask(body)
+        endpoint = self._endpoint
+        if (
+            call.is_streaming
+            and not call.asks_usage
+            and endpoint.ask_usage is not None
+            and target.asks_usage_on_streams
+            and (endpoint.can_report_usage is None or endpoint.can_report_usage(inbound.query))
+        ):
+            body = await edited(endpoint.ask_usage, body)
             strips = True
-        path = join_path(target.base_path, self._endpoint.upstream_path)
+        path = upstream_path(target, endpoint.upstream_path)
         query = without_credentials(inbound.query) if inbound.query else b""
         request = UpstreamRequest(
             target.origin,
             inbound.method.encode("ascii"),
             path + b"?" + query if query else path,
-            [*self._head.forwarded, *target.auth_headers],
+            [*self._head.forwarded, *target.auth_headers[endpoint.dialect]],
             body,
             timeout_s,
         )
@@ -239,6 +257,8 @@ class Passage:
             self._attempt_status = response.status
             down = Down(response.headers, _id_text(self._exchange.event_id))
             self._request_id = down.upstream_request_id
+            if response.status >= 400:
+                down.redact(target.secrets)
             if down.is_event_stream:
                 await self._relay(response, down, reply, transcript, strips)
             else:
@@ -251,6 +271,8 @@ class Passage:
         means = self._means
         limits = means.limits
         content = await response.read(limits.response_body_bytes_max)
+        if response.status >= 400:
+            content = redacted(content, self._target.secrets)
         self._exchange.first_byte_us = self._exchange.elapsed_us()
         request = await body_in_event(self._body, limits.event_body_bytes_max)
         kept = await body_in_event(content, limits.event_body_bytes_max)
@@ -383,7 +405,7 @@ class Passage:
             attempts=(
                 Attempt(
                     target.ref,
-                    self._call.model,
+                    self._model,
                     self._attempt_status,
                     self._attempt_error,
                     self._dispatched_us,

@@ -75,6 +75,9 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     error_code: Annotated[
         Literal["string", "status"], _d("error.code is a word, or the HTTP status as an integer")
     ] = "string"
+    allow_organization_paths: Annotated[
+        bool, _d("forward /v1/organization/*, which administers the account at the provider")
+    ] = False
     remove_user_agent: Annotated[bool, _d("do not pass the client's User-Agent on")] = False
 
     upstream_engine: Annotated[Literal["auto", "fast", "httpx"], _d("HTTP client engine")] = "auto"

@@ -29,16 +29,22 @@ class Head(msgspec.Struct, frozen=True):
     custom_id: str | None
     metadata: str | None
     timeout: str | None
+    origin: bytes | None
     forwarded: HeaderPairs
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where and as whom to call: a provider setting, made ready for the hot path."""
+    """Where and as whom to call: a provider setting, made ready for the hot path.
+
+    `auth_headers` by dialect. `secrets` must never come down.
+    """
 
     ref: SettingRef
+    provider: "Provider"
     origin: Origin
     base_path: bytes
-    auth_headers: tuple[tuple[bytes, bytes], ...]
+    auth_headers: Mapping[str, "AuthHeaders"]
+    secrets: tuple[bytes, ...]
     allowed_models: frozenset[str]
     cost_map: bytes | None
     asks_usage_on_streams: bool
@@ -61,6 +67,9 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
     stores_request: bool
     stores_response: bool
     policy_id: str
+    allows_unmetered_paths: bool = False
+    has_budget: bool = False
+    """Of its own: an amount of money or tokens that it may not exceed."""
 
 
 class EndUser(msgspec.Struct, frozen=True, gc=False):
@@ -82,25 +91,36 @@ class Call(msgspec.Struct, frozen=True):
     user_id: str | None
     asks_usage: bool
     """On a stream: the client itself asked for the usage chunk."""
+    hides_model: bool = False
+    """It may name a model, or leave it to the provider, and we cannot tell which."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """What a client can speak: one row of the endpoint registry.
+    """What a client asked of whom: a method and path, matched.
 
     `provider` is the provider that the path names, None when the key's settings decide. `dialect`
-    picks the shape of errors. `parse` raises Refusal for a body it cannot read. `ask_usage`
-    splices the request for usage into a streaming body; None where there is no need.
+    picks the shape of errors. `template` is what `allowedPaths` names. `parse` raises Refusal for a
+    body it cannot read. `ask_usage` splices the request for usage into a streaming body, None where
+    there is no need; `can_report_usage` tells from the query whether the provider knows that.
+    `model` is the one that the path names. `is_priced`: what it costs is known from its answer.
+    `is_closed`: administers the account at the provider. `is_shared`: under the plain root, a path
+    of Anthropic's too. `lists_models`: answered here, of what the key may use.
     """
 
     name: str
     operation: str
     dialect: str
     provider: str | None
-    method: str
     template: str
     upstream_path: bytes
     parse: Callable[[bytes], Call]
     ask_usage: Callable[[bytes], bytes] | None
+    can_report_usage: Callable[[bytes], bool] | None = None
+    model: str | None = None
+    is_priced: bool = True
+    is_closed: bool = False
+    is_shared: bool = False
+    lists_models: bool = False
 
 
 AuthHeaders = tuple[tuple[bytes, bytes], ...]
@@ -109,20 +129,32 @@ AuthHeaders = tuple[tuple[bytes, bytes], ...]
 class Provider(msgspec.Struct, frozen=True):
     """A vendor: one row of the provider registry.
 
-    `dialect` is the API it speaks. `required` are the keys that a `setting` must hold.
-    `default_base` is used unless `setting.url` replaces it. `auth_headers` turns the setting's
-    secrets into headers.
+    `auth` turns the setting's values into headers, for each dialect that it speaks; the first one
+    is its own. `required` are the keys that a `setting` must hold. `base` is used unless
+    `setting.url` replaces it, with `{names}` of the setting's values filled in. `v1` is what `/v1`
+    of a path becomes under the base. `model_prefixes` tell its models from others'.
     """
 
     name: str
-    dialect: str
+    auth: Mapping[str, Callable[[Mapping[str, str]], AuthHeaders]]
     required: tuple[str, ...]
-    default_base: str
-    auth_headers: Callable[[Mapping[str, str]], AuthHeaders]
+    base: str
+    v1: bytes = b"/v1"
+    takes_stream_options: bool = True
+    model_prefixes: tuple[str, ...] = ()
+
+    @property
+    def dialect(self) -> str:
+        """The API that it speaks."""
+        return next(iter(self.auth))
 
 
 class Reply(Protocol):
     """The way back to the client; the only thing that knows it is ASGI."""
+
+    def for_origin(self, origin: bytes) -> None:
+        """The answer is for a page of this origin."""
+        ...
 
     async def whole(self, status: int, headers: HeaderPairs, body: bytes) -> None:
         """Status, headers and the body in one go."""

@@ -14,7 +14,8 @@ from gateway.configuration.items import Changes, Item
 from gateway.configuration.snapshot import EMPTY, apply
 from gateway.configuration.watcher import make_targets
 from gateway.dispatch.relay import Transcript, UsageStripper
-from gateway.endpoints.chat_completions import ask_usage, parse
+from gateway.endpoints.bodies import model_and_user as parse
+from gateway.endpoints.splices import ask_usage
 from gateway.identity.head import IDENTITY_ENCODING, sort_headers
 from gateway.identity.query import without_credentials
 from gateway.providers.registry import PROVIDERS

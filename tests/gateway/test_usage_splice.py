@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.endpoints.chat_completions import ask_usage, parse
+from gateway.endpoints.bodies import model_and_user as parse
 from gateway.endpoints.json_text import NotAnObject, member_span
+from gateway.endpoints.splices import ask_usage
 from gateway.values import Refusal
 
 json_values = st.recursive(

@@ -136,7 +136,7 @@ class Gateway(Program):
         deadline = time.monotonic() + 5
         probe = {"authorization": f"Bearer {key}"}
         while time.monotonic() < deadline:
-            answer_now = httpx.post(f"{self.proxy_url}/v1/none", headers=probe, content=b"{}")
+            answer_now = httpx.post(f"{self.proxy_url}/none", headers=probe, content=b"{}")
             if answer_now.status_code == 404 and answer_now.json()["error"]["param"] is None:
                 break
             time.sleep(0.02)

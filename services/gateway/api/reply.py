@@ -1,32 +1,41 @@
 """The way back to the client, over ASGI."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from litestar.types import Receive, Send
 
 from gateway.ports import HeaderPairs
 from gateway.values import ClientLeft, Refusal
 
+_ANY_ORIGIN: Final[HeaderPairs] = [(b"access-control-allow-origin", b"*")]
+
 
 class AsgiReply:
     """Implements Reply for one request."""
 
-    __slots__ = ("_receive", "_send", "_watching")
+    __slots__ = ("_allowed", "_receive", "_send", "_watching")
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
         self._watching: asyncio.Future[Any] | None = None
+        self._allowed: HeaderPairs = _ANY_ORIGIN
+
+    def for_origin(self, origin: bytes) -> None:
+        """The answer is for a page of this origin."""
+        self._allowed = [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
 
     async def whole(self, status: int, headers: HeaderPairs, body: bytes) -> None:
         """Status, headers and the body in one go."""
         send = self._send
+        headers += self._allowed
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def start(self, status: int, headers: HeaderPairs) -> None:
         """Status and headers; pieces follow."""
+        headers += self._allowed
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def piece(self, body: bytes) -> None:

@@ -22,6 +22,13 @@ def principal_of(key: ApiKey) -> Principal:
         stores_request=key.should_log_request,
         stores_response=key.should_log_response,
         policy_id=key.policy_id,
+        allows_unmetered_paths=key.allow_unmetered_paths,
+        has_budget=bool(
+            key.cost_limit_in_usd
+            or key.cost_limit_in_usd_over_time
+            or key.cost_limits
+            or key.token_limits
+        ),
     )
 
 

@@ -19,8 +19,11 @@ _STAYS: Final = frozenset(
         b"x-request-id",
         b"date",
         b"server",
+        # Which pages may read an answer is for us to say.
+        b"access-control-allow-origin",
     }
 )
+_REQUEST_IDS: Final = frozenset({b"x-request-id", b"request-id", b"apim-request-id"})
 
 
 class Down:
@@ -36,13 +39,25 @@ class Down:
             name = pair[0].lower()
             if name == b"content-type":
                 self.content_type = pair[1].decode("latin-1")
-            elif name == b"x-request-id":
+            elif name in _REQUEST_IDS:
                 self.upstream_request_id = pair[1].decode("latin-1")
             if name not in _STAYS:
                 passed.append(pair)
         self.headers = passed
 
+    def redact(self, secrets: tuple[bytes, ...]) -> None:
+        """A provider that repeats our credential must not tell it to our client."""
+        self.headers = [(name, redacted(value, secrets)) for name, value in self.headers]
+
     @property
     def is_event_stream(self) -> bool:
         """Whether the body is server-sent events."""
         return self.content_type[:17].lower() == "text/event-stream"
+
+
+def redacted(content: bytes, secrets: tuple[bytes, ...]) -> bytes:
+    """The content with every secret starred out."""
+    for secret in secrets:
+        if secret in content:
+            content = content.replace(secret, b"*" * 8)
+    return content

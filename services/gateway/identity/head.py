@@ -5,8 +5,9 @@ from typing import Final
 from gateway.ports import HeaderPairs
 from gateway.values import Head, Refusal
 
-# Hop-by-hop (RFC 9110 §7.6.1), framing, credentials of ours in any dialect, and our own switches.
-_KEPT_HERE: Final = frozenset(
+# Hop-by-hop (RFC 9110 §7.6.1), framing, credentials of ours in any dialect, our own switches, and
+# what is looked at before it goes on.
+_LOOKED_AT: Final = frozenset(
     {
         b"host",
         b"connection",
@@ -30,6 +31,7 @@ _KEPT_HERE: Final = frozenset(
         b"x-request-timeout",
         b"x-request-id",
         b"cookie",
+        b"origin",
     }
 )
 _USUAL_CONNECTION: Final = frozenset({b"keep-alive", b"close", b""})
@@ -42,17 +44,17 @@ def sort_headers(headers: HeaderPairs, *, drops_user_agent: bool) -> Head:
     """The client's head, sorted. Raises Refusal for a Content-Length that is no number.
 
     Header names arrive in lower case. A credential is looked for in `x-api-key`, then `api-key`,
-    then the second word of `authorization`.
+    then the second word of `authorization`, then `x-goog-api-key`.
     """
     forwarded: HeaderPairs = [IDENTITY_ENCODING]
     keep = forwarded.append
-    x_api_key = api_key = bearer = None
+    x_api_key = api_key = bearer = google_key = origin = None
     custom_id = metadata = timeout = None
     content_length: int | None = None
     connection = b""
     for pair in headers:
         name = pair[0]
-        if name not in _KEPT_HERE:
+        if name not in _LOOKED_AT:
             keep(pair)
             continue
         value = pair[1]
@@ -68,6 +70,11 @@ def sort_headers(headers: HeaderPairs, *, drops_user_agent: bool) -> Head:
             x_api_key = value
         elif name == b"api-key":
             api_key = value
+        elif name == b"x-goog-api-key":
+            google_key = value
+        elif name == b"origin":
+            origin = value
+            keep(pair)
         elif name == b"connection":
             connection = connection + b"," + value if connection else value
         elif name == b"x-custom-event-id":
@@ -83,12 +90,13 @@ def sort_headers(headers: HeaderPairs, *, drops_user_agent: bool) -> Head:
         ]
     if drops_user_agent:
         forwarded = [pair for pair in forwarded if pair[0] != b"user-agent"]
-    credential = x_api_key or api_key or bearer
+    credential = x_api_key or api_key or bearer or google_key
     return Head(
         credential=None if credential is None else credential.decode("latin-1"),
         content_length=content_length,
         custom_id=custom_id,
         metadata=metadata,
         timeout=timeout,
+        origin=origin,
         forwarded=forwarded,
     )

@@ -1,6 +1,8 @@
 """A provider setting made ready for the hot path, and the join of base and path."""
 
 import re
+from collections.abc import Mapping
+from string import Formatter
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -9,6 +11,7 @@ from contracts.exchange import SettingRef
 from gateway.ports import Origin
 from gateway.values import Provider, Target
 
+_LABEL: Final = re.compile(r"[A-Za-z0-9-]{1,63}").fullmatch
 _HOST: Final = re.compile(r"[A-Za-z0-9._:-]+").fullmatch
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -51,6 +54,26 @@ def parse_origin(url: str) -> Origin:
     return Origin(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme])
 
 
+def base_of(provider: Provider, values: Mapping[str, str]) -> str:
+    """The base URL of a setting with these values. Raises BadBaseUrl when one has no place in it."""
+    url = values.get("url")
+    if url:
+        return url
+    names = [name for _, name, _, _ in Formatter().parse(provider.base) if name]
+    for name in names:
+        if not _LABEL(values.get(name, "")):
+            raise BadBaseUrl(f"{name} must be letters, digits and hyphens")
+    return provider.base.format_map(values)
+
+
+def upstream_path(target: Target, path: bytes) -> bytes:
+    """A path of a vendor's API as this target wants it: under its base, its `/v1` put in place."""
+    v1 = target.provider.v1
+    if v1 != b"/v1" and path.startswith(b"/v1/"):
+        path = v1 + path[3:]
+    return join_path(target.base_path, path)
+
+
 def join_path(base_path: bytes, path: bytes) -> bytes:
     """Base and path; a base that ends in /v1 before a path that begins with /v1 drops one."""
     if base_path.endswith(b"/v1") and path.startswith(b"/v1/"):
@@ -67,13 +90,15 @@ def make_target(
     """Raises KeyError for an unknown provider, BadBaseUrl for a base that cannot be called."""
     provider = providers[setting.provider]
     values = setting.setting | secrets
-    origin, base_path = parse_base(values.get("url") or provider.default_base)
+    origin, base_path = parse_base(base_of(provider, values))
     return Target(
         ref=SettingRef(setting.id, revision, setting.provider),
+        provider=provider,
         origin=origin,
         base_path=base_path,
-        auth_headers=provider.auth_headers(values),
+        auth_headers={dialect: auth(values) for dialect, auth in provider.auth.items()},
+        secrets=tuple(value.encode("latin-1") for value in secrets.values() if len(value) >= 8),
         allowed_models=frozenset(setting.allowed_models),
         cost_map=None if setting.cost_map is None else setting.cost_map.encode(),
-        asks_usage_on_streams=setting.usage_on_streams == "ask",
+        asks_usage_on_streams=setting.usage_on_streams == "ask" and provider.takes_stream_options,
     )

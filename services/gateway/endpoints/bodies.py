@@ -1,0 +1,162 @@
+"""What the gateway reads of a body: its model, whether it streams, and for whom it is.
+
+Whatever cannot be read is said to hide its model, so that no shape of a body is a way around the
+gates; what it means otherwise is the provider's to judge.
+"""
+
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+
+from gateway.values import Call, Refusal
+
+MODEL_CHARS_MAX: Final = 512
+USER_CHARS_MAX: Final = 512
+_ABSENT: Final = msgspec.Raw()
+
+SILENT: Final = Call(None, False, None, False)
+"""A request that names no model: it reads, deletes or hands over something."""
+_HIDING: Final = Call(None, False, None, False, hides_model=True)
+
+
+class _Body(msgspec.Struct):
+    """Every member may hold anything.
+
+    Kept as text, so that a member of a million empty lists does not become a million objects.
+    """
+
+    model: msgspec.Raw = _ABSENT
+    stream: msgspec.Raw = _ABSENT
+    user: msgspec.Raw = _ABSENT
+    stream_options: msgspec.Raw = _ABSENT
+    metadata: msgspec.Raw = _ABSENT
+
+
+class _Options(msgspec.Struct):
+    include_usage: msgspec.Raw = _ABSENT
+
+
+class _Metadata(msgspec.Struct):
+    user_id: msgspec.Raw = _ABSENT
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+_decode_options = msgspec.json.Decoder(_Options).decode
+_decode_metadata = msgspec.json.Decoder(_Metadata).decode
+_decode_text = msgspec.json.Decoder(str).decode
+
+
+def silent(body: bytes) -> Call:  # noqa: ARG001
+    """Of a request that has no body to speak of, or one that names no model."""
+    return SILENT
+
+
+def model_and_user(body: bytes) -> Call:
+    """Where a model is required, in OpenAI's dialect. Raises Refusal (400) without one."""
+    return _required(body, _openai)
+
+
+def model_and_metadata(body: bytes) -> Call:
+    """Where a model is required, in Anthropic's dialect. Raises Refusal (400) without one."""
+    return _required(body, _anthropic)
+
+
+def maybe_model(body: bytes) -> Call:
+    """Where a model may be named, in OpenAI's dialect. Raises Refusal (400) for an absurd one."""
+    return _optional(body, _openai)
+
+
+def maybe_model_of_anthropic(body: bytes) -> Call:
+    """Where a model may be named, in Anthropic's dialect. Raises Refusal (400) for an absurd one."""
+    return _optional(body, _anthropic)
+
+
+def _required(body: bytes, read: Callable[[bytes], Call]) -> Call:
+    if not body:
+        raise Refusal(400, "invalid_request_error", "empty_body", "the request body is empty")
+    try:
+        call = read(body)
+    except msgspec.DecodeError as error:
+        raise _unreadable(f"the request body is not a JSON object: {error}") from None
+    except UnicodeDecodeError:
+        raise _unreadable("the request body is not UTF-8") from None
+    except RecursionError:
+        raise _unreadable("the request body is nested too deeply") from None
+    if not call.model:
+        raise Refusal(
+            400,
+            "invalid_request_error",
+            "missing_required_parameter",
+            "you must provide a model parameter",
+            param="model",
+        )
+    return call
+
+
+def _optional(body: bytes, read: Callable[[bytes], Call]) -> Call:
+    if body[:1] != b"{" and not body.lstrip(b" \t\r\n").startswith(b"{"):
+        return _HIDING
+    try:
+        call = read(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _HIDING
+    return call if call.model else msgspec.structs.replace(call, model=None, hides_model=True)
+
+
+def _openai(body: bytes) -> Call:
+    read = _decode(body)
+    return Call(
+        model=_model(_text(read.model)),
+        is_streaming=bytes(read.stream) == b"true",
+        user_id=_user_id(_text(read.user)),
+        asks_usage=_asks_usage(bytes(read.stream_options)),
+    )
+
+
+def _anthropic(body: bytes) -> Call:
+    read = _decode(body)
+    metadata = bytes(read.metadata)
+    user = _text(_decode_metadata(metadata).user_id) if metadata[:1] == b"{" else None
+    return Call(
+        model=_model(_text(read.model)),
+        is_streaming=bytes(read.stream) == b"true",
+        user_id=_user_id(user),
+        asks_usage=False,
+    )
+
+
+def _model(model: str | None) -> str | None:
+    if model is not None and len(model) > MODEL_CHARS_MAX:
+        raise Refusal(
+            400,
+            "invalid_request_error",
+            "invalid_model",
+            f"model is longer than {MODEL_CHARS_MAX} characters",
+            param="model",
+        )
+    return model
+
+
+def _text(raw: msgspec.Raw) -> str | None:
+    """A JSON text, None for anything else."""
+    text = bytes(raw)
+    return _decode_text(text) if text[:1] == b'"' else None
+
+
+def _asks_usage(options: bytes) -> bool:
+    if options[:1] != b"{":
+        return False
+    return bytes(_decode_options(options).include_usage) == b"true"
+
+
+def _user_id(user: str | None) -> str | None:
+    """The end user as recorded: a text of any length goes to the provider, not into the books."""
+    if user is None or len(user) <= USER_CHARS_MAX:
+        return user
+    return "sha256:" + sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _unreadable(message: str) -> Refusal:
+    return Refusal(400, "invalid_request_error", "invalid_json", message)
