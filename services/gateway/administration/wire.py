@@ -13,5 +13,6 @@ def number(amount: Decimal) -> msgspec.Raw:
     """An amount for a member of type Number."""
     return msgspec.Raw(f"{amount:f}".encode())
 
+
 Object = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
 """A JSON object in the text in which it was sent."""
