@@ -17,7 +17,15 @@ from gateway.adapters.postgres_store import PostgresStore
 from gateway.adapters.upstream_guard import UpstreamGuard
 from gateway.adapters.upstream_settings import CheckAddress, UpstreamSettings
 from gateway.adapters.upstreams import open_upstream
-from gateway.api import keys, provider_settings, reports, users
+from gateway.api import (
+    custom_providers,
+    keys,
+    policies,
+    provider_settings,
+    reports,
+    routes,
+    users,
+)
 from gateway.api.admin_app import admin_app
 from gateway.api.data_app import data_app
 from gateway.api.health import admin_health
@@ -200,6 +208,9 @@ async def admin(settings: GatewaySettings) -> AsyncIterator[Litestar]:
                 *keys.handlers(store),
                 *provider_settings.handlers(store, ClearSealer(), PROVIDERS),
                 *users.handlers(store),
+                *custom_providers.handlers(store, upstream_guard(settings).check_url),
+                *routes.handlers(store, PROVIDERS),
+                *policies.handlers(store),
                 *reports.handlers(engine, settings.reporting_url),
                 admin_health(),
             ],
