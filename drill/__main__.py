@@ -1,4 +1,8 @@
-"""`python -m drill`: seeds of faults against the whole product; status 1 when the books are wrong."""
+"""`python -m drill`: seeds of faults against the whole product; status 1 when the books are wrong.
+
+With `--prove` each fault comes twice, the second time without the protection that it exercises;
+status 1 when the drill did not notice, or when the first time was wrong already.
+"""
 
 import argparse
 import asyncio
@@ -14,6 +18,9 @@ import msgspec
 from drill import schedule
 from drill.installation import Installation
 from drill.load import Load
+from drill.proof_catalogue import PROOFS
+from drill.proofs import prove
+from drill.scenarios import CannotMount
 
 
 def _arguments() -> argparse.Namespace:
@@ -25,6 +32,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", default=[], help="this fault only; repeatable")
     parser.add_argument("--keep", action="store_true", help="keep the data of clean seeds too")
     parser.add_argument("--list", action="store_true", help="name every fault and end")
+    parser.add_argument(
+        "--prove",
+        action="store_true",
+        help="switch a protection off under each fault, and see it noticed; --only takes part of a name",
+    )
     return parser.parse_args()
 
 
@@ -53,6 +65,32 @@ async def _seed(arguments: argparse.Namespace, seed: int) -> schedule.Outcome:
         if outcome.problem:
             sys.stderr.write(f"  {outcome.problem}\n")
     return outcome
+
+
+async def _prove(arguments: argparse.Namespace) -> int:
+    wanted = [
+        (number, proof)
+        for number, proof in enumerate(PROOFS, 1)
+        if not arguments.only or any(part in proof.name for part in arguments.only)
+    ]
+    missed = []
+    for number, proof in wanted:
+        directory = Path(tempfile.mkdtemp(prefix=f"tollway-proof-{number}-"))
+        try:
+            proved = await prove(proof, directory, number)
+        except CannotMount as error:
+            sys.stdout.write(f"| {proof.scenario} | {proof.protection} | skipped: {error} |\n")
+            continue
+        said = str(proved).replace("|", "/")
+        sys.stdout.write(f"| {proof.scenario} | {proof.protection} | {said} |\n")
+        sys.stdout.flush()
+        if proved.is_proved and not arguments.keep:
+            shutil.rmtree(directory)
+        elif not proved.is_proved:
+            missed.append(proof.name)
+            sys.stderr.write(f"  NOT NOTICED {proof.name}, kept in {directory}\n")
+    sys.stderr.write(f"  {len(wanted) - len(missed)} of {len(wanted)} noticed\n")
+    return 1 if missed else 0
 
 
 _COLUMNS = ("requests", "whole", "refused", "unanswered", "booked", "abandoned", "corrections")
@@ -87,7 +125,7 @@ def main() -> int:
     if arguments.list:
         sys.stdout.write("\n".join(schedule.CATALOGUE) + "\n")
         return 0
-    return asyncio.run(_run(arguments))
+    return asyncio.run(_prove(arguments) if arguments.prove else _run(arguments))
 
 
 if __name__ == "__main__":

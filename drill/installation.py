@@ -94,6 +94,7 @@ class Installation:
             "ADMIN_PORT": str(self.admin_port),
             "PYTHONUNBUFFERED": "1",
             "ALLOW_PRIVATE_UPSTREAMS": "true",
+            "SECRETS_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
             **_QUICK,
             **(settings or {}),
         }

@@ -9,6 +9,7 @@ import runpy
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,3 +31,10 @@ def run_as(arguments: list[str]) -> None:
     sys.executable = path
     sys.argv = [module, *rest]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def replace(owner: Any, name: str, new: Any) -> Any:
+    """Put `new` in the place of an attribute; the old one. Raises AttributeError without one."""
+    old = getattr(owner, name)
+    setattr(owner, name, new)
+    return old

@@ -88,6 +88,11 @@ class Program:
         """None while it does not run."""
         return self._popen.pid if self._popen is not None and self._popen.poll() is None else None
 
+    def run_by(self, interpreter: str) -> str:
+        """Another interpreter from the next start on; which one it was."""
+        before, self._argv[0] = self._argv[0], interpreter
+        return before
+
     def launch(self) -> None:
         """Start it; does not wait."""
         assert self.pid is None, f"{self.name} runs already"

@@ -45,11 +45,16 @@ async def unquiet(installation: Installation) -> str | None:
 
 
 async def settle(
-    installation: Installation, load: Load, *, timeout_s: float = 45.0, again_after_s: float = 0.3
+    installation: Installation,
+    load: Load,
+    *,
+    timeout_s: float = 45.0,
+    again_after_s: float = 0.3,
+    hopeless_s: float = _HOPELESS_S,
 ) -> Verdict:
     """The verdict once the books are closed, looked at twice.
 
-    A verdict that is not clean is given after the timeout, or when nothing moves any more; what
+    A verdict that is not clean is given after the timeout, or `hopeless_s` after all is quiet; what
     kept the books open stands in its `lost`.
     """
     deadline = time.monotonic() + timeout_s
@@ -67,7 +72,7 @@ async def settle(
         if quiet_since is not None:
             if verdict.is_clean:
                 break
-            if now - quiet_since > _HOPELESS_S:
+            if now - quiet_since > hopeless_s:
                 return verdict
         await asyncio.sleep(_POLL_S)
     if reason is not None:

@@ -3,8 +3,8 @@
 import pytest
 
 from drill import faults, scenarios
-from drill.books import select
-from drill.quiet import settle
+from drill.proof_catalogue import PROOFS
+from drill.proofs import harm
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -66,11 +66,17 @@ async def test_a_zombies_insert_is_refused_by_the_ledgers_clock(stage):
     assert verdict.corrections == 0
 
 
-async def test_without_the_ledgers_deadline_a_zombie_doubles(stage):
-    """The same fault has teeth: with the constraint dropped, the drill finds the doubled rows."""
-    await stage.settled()
-    await select(stage.installation, "ALTER TABLE entries DROP CONSTRAINT in_time")
-    async with stage.load.running(30):
-        await faults.late_insert(stage.installation, pauses_consumer=True)
-    verdict = await settle(stage.installation, stage.load, timeout_s=5.0)
-    assert verdict.doubled
+TEETH = {
+    "lost parcels: a gap is not stepped over": "lost",
+    "cut insert before: an insert that failed is looked for": "lost",
+    "late zombie: the ledger refuses an insert past its deadline": "doubled",
+    "a worker dies in mid-stream: an admission is kept before dispatch": "lost",
+}
+
+
+@pytest.mark.parametrize("name", TEETH)
+async def test_a_fault_does_harm_without_the_protection_it_exercises(stage, name):
+    """The drill has teeth: with one protection switched off it names what is lost or doubled."""
+    [proof] = [proof for proof in PROOFS if proof.name == name]
+    found = await harm(stage.installation, stage.load, stage.chance, proof, 0.5)
+    assert getattr(found, TEETH[name]), str(found)

@@ -12,8 +12,10 @@ from metering_stack import Stack, book_all
 from support.servers import RunningServer
 from support.stores import NatsServer, migrated
 
+from contracts.checkpoint import Pending
 from infra.embedded.clickhouse import CLICKHOUSE
-from metering.ports import Unavailable
+from metering.ports import Billed, Refused, Unavailable
+from metering.protocol import PartitionMeter
 
 IMAGE_BYTES = 400 * 1024 * 1024
 
@@ -111,3 +113,54 @@ async def test_power_cuts_around_a_commit_lose_and_double_nothing(
             "requests": wanted,
             "wrong": 0,
         }
+
+
+class TokenIsProof(PartitionMeter):
+    """Recovery repeats the insert under its first token and believes the OK: nothing is counted."""
+
+    async def _fill(self, pending: Pending, billed: Billed, *, is_drifted: bool) -> int:
+        block = self._ledger.seal(billed.entries)
+        await self._ledger.insert(block, f"{pending.batch_id}:1", pending.insert_by_ms)
+        return block.rows
+
+
+async def test_without_the_count_a_power_cut_doubles(
+    disk: Disk, cuttable: tuple[Stack, RunningServer]
+) -> None:
+    """The same cut has teeth: rows are there, their token is not, and a repeat inserts them again."""
+    stack, server = cuttable
+    shipper = await stack.shipper()
+    shipper.write(exchanges(20))
+    await shipper.ship()
+    async with HttpProxy(server.url) as proxy:
+        proxy.harm = first_insert("cut")
+        with pytest.raises(Unavailable):
+            await (await stack.meter(clickhouse_url=proxy.url)).step()
+    disk.cut_power(server)
+    server.start()
+
+    await book_all(await stack.meter(cls=TokenIsProof))
+
+    totals = await stack.totals()
+    assert totals == {"rows": 40, "events": 20, "requests": 40, "wrong": 20}
+
+
+async def test_without_syncing_inserts_a_power_cut_loses(
+    disk: Disk, cuttable: tuple[Stack, RunningServer]
+) -> None:
+    """Rows of a committed batch that were not synced are gone; the next look at it says so."""
+    stack, server = cuttable
+    client = stack.database.client()
+    client.command("ALTER TABLE entries MODIFY SETTING fsync_after_insert = 0")
+    client.close()
+    shipper = await stack.shipper()
+    shipper.write(exchanges(20))
+    await shipper.ship()
+    await book_all(await stack.meter())
+    assert (await stack.totals())["rows"] == 20
+    disk.cut_power(server)
+    server.start()
+
+    assert (await stack.totals())["rows"] < 20
+    with pytest.raises(Refused, match="restored to an older state"):
+        await (await stack.meter()).step()

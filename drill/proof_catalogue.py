@@ -1,0 +1,145 @@
+"""Every fault of the drills, with what stands against it."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from drill import stages
+from drill.proofs import FINDINGS, Proof
+
+LIMITED: Final = {
+    "JOURNAL_BYTES_MAX": "1500000",
+    "JOURNAL_SEGMENT_BYTES": "65536",
+    "JOURNAL_KEEP": "0s",
+    "PARCEL_BYTES_MAX": "16384",
+    "REPLAY_RETENTION": "1s",
+    "JANITOR_INTERVAL": "500ms",
+}
+SMALL_SEGMENTS: Final = {"JOURNAL_SEGMENT_BYTES": "32768", "JOURNAL_KEEP": "0s"}
+
+IMPATIENT: Final = {"IN_MEMORY_DB_UPDATE_INTERVAL": "200ms", "POSTGRESQL_READ_TIME_OUT": "500ms"}
+
+_SENT_AGAIN: Final = "what was not acknowledged or booked is sent again"
+_LOOKED_FOR: Final = "an insert that failed is looked for"
+_ONLY_MISSING: Final = "only missing rows are inserted again"
+_KEPT: Final = "a journal is kept until it is booked"
+_MARKS: Final = "the ledger's marks outweigh the checkpoint"
+_KEYS: Final = "keys are kept in memory"
+_REFUSED: Final = "what cannot be recorded is refused"
+_CLOSED: Final = "an admission without an end is closed"
+_FINISHED: Final = "a pending batch is finished"
+_LOST: Final = ("lost",)
+_DOUBLED: Final = ("doubled",)
+_ANY: Final = FINDINGS
+
+PROOFS: Final[Sequence[Proof]] = (
+    Proof("kill nats", _SENT_AGAIN, stages.fault("kill nats"), _LOST),
+    Proof("kill postgres", _KEYS, stages.fault("kill postgres", times=2), _LOST, IMPATIENT),
+    Proof("kill clickhouse", _LOOKED_FOR, stages.fault("kill clickhouse", times=3), _LOST),
+    Proof(
+        "kill gateway", "the journals of the dead are adopted", stages.fault("kill gateway"), _LOST
+    ),
+    Proof("kill metering", _LOOKED_FOR, stages.killed_at_insert("metering"), _LOST),
+    Proof(
+        "kill gateway-worker",
+        "the journals of the dead are adopted",
+        stages.fault("kill gateway-worker"),
+        _LOST,
+    ),
+    Proof(
+        "kill metering-consumer", _LOOKED_FOR, stages.killed_at_insert("metering-consumer"), _LOST
+    ),
+    Proof("long pause nats", "a parcel is booked once", stages.fault("long pause nats"), _DOUBLED),
+    Proof("long pause postgres", _KEYS, stages.fault("long pause postgres"), _LOST, IMPATIENT),
+    Proof("long pause clickhouse", _LOOKED_FOR, stages.fault("long pause clickhouse"), _LOST),
+    Proof(
+        "long pause gateway-worker",
+        "a journal is locked by its owner",
+        stages.fault("long pause gateway-worker"),
+        _ANY,
+    ),
+    Proof(
+        "long pause metering-consumer",
+        "checkpoints are compared and set",
+        stages.fault("long pause metering-consumer", times=2),
+        _DOUBLED,
+    ),
+    Proof("reset nats", _SENT_AGAIN, stages.fault("reset nats", times=3), _LOST),
+    Proof("reset nats", "a parcel is booked once", stages.fault("reset nats", times=6), _DOUBLED),
+    Proof("reset clickhouse", _LOOKED_FOR, stages.reset_at_insert, _LOST),
+    Proof("cut insert before", _LOOKED_FOR, stages.fault("cut insert before"), _LOST),
+    Proof("cut insert sent", _ONLY_MISSING, stages.fault("cut insert sent", times=3), _DOUBLED),
+    Proof("cut insert after", _ONLY_MISSING, stages.fault("cut insert after"), _DOUBLED),
+    Proof("kill consumer before", _LOOKED_FOR, stages.fault("kill consumer before"), _LOST),
+    Proof("kill consumer sent", _FINISHED, stages.fault("kill consumer sent"), _DOUBLED),
+    Proof("kill consumer after", _FINISHED, stages.fault("kill consumer after"), _DOUBLED),
+    Proof("kill ledger sent", _LOOKED_FOR, stages.fault("kill ledger sent", times=3), _LOST),
+    Proof("kill ledger after", _ONLY_MISSING, stages.fault("kill ledger after"), _DOUBLED),
+    Proof("late insert", _LOOKED_FOR, stages.fault("late insert"), _LOST),
+    Proof(
+        "late zombie",
+        "the ledger refuses an insert past its deadline",
+        stages.fault("late zombie"),
+        _DOUBLED,
+    ),
+    Proof("stuck partition", _LOOKED_FOR, stages.fault("stuck partition"), _LOST),
+    Proof("lost parcels", "a gap is not stepped over", stages.fault("lost parcels"), _LOST),
+    Proof("lost parcels", _KEPT, stages.fault("lost parcels"), _LOST),
+    Proof("checkpoints put back", _MARKS, stages.fault("checkpoints put back"), _DOUBLED),
+    Proof("nats put back", _MARKS, stages.fault("nats put back"), _DOUBLED),
+    Proof(
+        "checkpoints wiped",
+        "a missing checkpoint is not zero",
+        stages.fault("checkpoints wiped"),
+        _DOUBLED,
+    ),
+    Proof(
+        "a worker dies in mid-stream",
+        "an admission is kept before dispatch",
+        stages.worker_in_flight,
+        _LOST,
+    ),
+    Proof("a worker dies in mid-stream", _CLOSED, stages.worker_in_flight, _LOST),
+    Proof("the gateway dies in mid-stream", _CLOSED, stages.gateway_in_flight, _LOST),
+    Proof("parcels of the dead lost", "a gap is not stepped over", stages.loss_of_the_dead, _LOST),
+    Proof("parcels of the dead lost", _KEPT, stages.loss_of_the_dead, _LOST),
+    Proof("postgres away", _KEYS, stages.away("postgres"), _LOST, IMPATIENT),
+    Proof("nats away", _SENT_AGAIN, stages.away("nats"), _LOST),
+    Proof("clickhouse away", _LOOKED_FOR, stages.away("clickhouse"), _LOST),
+    Proof(
+        "stream wiped",
+        "the stream must be the checkpoint's",
+        stages.replaced("wipe", "stream", "the stream was created at"),
+        _LOST,
+        SMALL_SEGMENTS,
+    ),
+    Proof(
+        "stream put back",
+        "the stream must be the checkpoint's",
+        stages.replaced("restore", "stream", "it was restored to an older state"),
+        _LOST,
+        SMALL_SEGMENTS,
+    ),
+    Proof(
+        "checkpoints put back, quiet", _MARKS, stages.replaced("restore", "checkpoints"), _DOUBLED
+    ),
+    Proof("nats put back, quiet", _MARKS, stages.replaced("restore", "all"), _LOST, SMALL_SEGMENTS),
+    Proof(
+        "nats wiped",
+        "a missing checkpoint is not zero",
+        stages.replaced("wipe", "all"),
+        _ANY,
+        SMALL_SEGMENTS,
+    ),
+    Proof(
+        "ledger put back",
+        "the ledger must hold what is committed",
+        stages.replaced("restore", "clickhouse", "the ledger was restored"),
+        _LOST,
+    ),
+    Proof("full stream", _SENT_AGAIN, stages.full_stream, _LOST, LIMITED),
+    Proof("full journal", _REFUSED, stages.full_journal, _LOST, LIMITED),
+    Proof("full disk", _REFUSED, stages.full_disk, _LOST, LIMITED),
+    Proof("clients leave", "a client that leaves is an end", stages.clients_leave, _LOST),
+    Proof("models without a price", "unknown is not zero", stages.mix, ("wrong",)),
+)
+"""Every fault of the drills with what stands against it."""
