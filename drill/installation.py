@@ -5,6 +5,7 @@ so that stores can be stopped, restored and started between the services' breath
 """
 
 import asyncio
+import base64
 import contextlib
 import os
 import secrets

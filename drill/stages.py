@@ -150,12 +150,12 @@ async def full_disk(
             await full_journal(installation, load, chance, is_protected)
 
 
-async def clients_leave(installation: Installation, load: Load, _: random.Random, __: bool) -> None:
+async def clients_leave(_: Installation, load: Load, __: random.Random, ___: bool) -> None:
     """Clients leave in mid-stream; nothing else goes wrong."""
     asks = [msgspec.structs.replace(load.slow_stream(0.5), kind="leaves") for _ in range(10)]
     await asyncio.gather(*map(load.send, asks))
 
 
-async def mix(installation: Installation, load: Load, _: random.Random, __: bool) -> None:
+async def mix(_: Installation, load: Load, __: random.Random, ___: bool) -> None:
     """Requests of every kind; nothing goes wrong."""
     await load.burst(120)
