@@ -9,8 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.adapters.worker_states import state_path
 from gateway.settings import GatewaySettings, load_settings
-from gateway.worker import WorkerState, load_journal_settings, state_path
+from gateway.worker import WorkerState, load_journal_settings
 from runtime.children import Child, Probe, StartFailed, Supervisor, run_until_signal
 from runtime.logs import Log, LogSettings, take_over_stdlib, to_stream
 from runtime.ports import PortInUse, require_free
@@ -79,7 +80,7 @@ def supervisor(settings: GatewaySettings, log: Log) -> Supervisor:
             argv=(*program, "data", "--fd", str(proxy_fd), "--index", str(index)),
             kind="worker",
             pass_fds=(proxy_fd,),
-            probe=_worker_probe(state_path(settings, index)),
+            probe=_worker_probe(state_path(settings.run_dir, index)),
             # A stop waits for streams, then for the journal to be shipped.
             stop_timeout_s=float(settings.drain_s + settings.journal_stop) + 10,
             port=settings.proxy_port,

@@ -14,12 +14,19 @@ from gateway.adapters.nats_bus import NatsBus
 from gateway.adapters.postgres import open_pool
 from gateway.adapters.postgres_config import PostgresConfiguration
 from gateway.adapters.postgres_store import PostgresStore
+from gateway.adapters.stored_tokens import StoredTokens
 from gateway.adapters.upstream_guard import UpstreamGuard
 from gateway.adapters.upstream_settings import CheckAddress, UpstreamSettings
 from gateway.adapters.upstreams import open_upstream
+from gateway.adapters.worker_states import workers_not_ready
+from gateway.administration.store import Store, StoreUnavailable
 from gateway.api import (
+    admin_tokens,
+    audit_log,
     custom_providers,
+    health,
     keys,
+    openapi_page,
     policies,
     provider_settings,
     reports,
@@ -28,7 +35,6 @@ from gateway.api import (
 )
 from gateway.api.admin_app import admin_app
 from gateway.api.data_app import data_app
-from gateway.api.health import admin_health
 from gateway.api.problems import error_shower
 from gateway.configuration.watcher import Configuration, TargetMaker
 from gateway.dispatch.deadlines import Deadlines
@@ -44,6 +50,7 @@ from gateway.routing.upstream_addresses import literal
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Counters
 from gateway.values import Target
+from runtime.admin_gate import AdminGate
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +204,7 @@ async def _background(*loops: Coroutine[None, None, None]) -> AsyncIterator[None
 
 
 @asynccontextmanager
-async def admin(settings: GatewaySettings) -> AsyncIterator[Litestar]:
+async def admin(settings: GatewaySettings) -> AsyncIterator[AdminGate]:
     """The admin application."""
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings))
@@ -212,7 +219,31 @@ async def admin(settings: GatewaySettings) -> AsyncIterator[Litestar]:
                 *routes.handlers(store, PROVIDERS),
                 *policies.handlers(store),
                 *reports.handlers(engine, settings.reporting_url),
-                admin_health(),
+                *admin_tokens.handlers(store),
+                *audit_log.handlers(store),
+                *health.handlers(_checks(store, settings)),
+                *openapi_page.handlers(f"http://127.0.0.1:{settings.admin_port}"),
             ],
             settings.admin_pass,
+            StoredTokens(store),
+            body_bytes_max=settings.admin_body_bytes_max,
         )
+
+
+def _checks(store: Store, settings: GatewaySettings) -> dict[str, health.Check]:
+    """What must be there for the gateway to do its work."""
+
+    async def postgres() -> str | None:
+        try:
+            async with store.read():
+                return None
+        except StoreUnavailable:
+            return "the configuration database cannot be reached"
+
+    async def workers() -> str | None:
+        waiting = workers_not_ready(settings.run_dir, settings.worker_count)
+        if not waiting:
+            return None
+        return f"without a snapshot: worker {', '.join(map(str, waiting))}"
+
+    return {"postgres": postgres, "workers": workers}

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from runtime.settings import Duration, Secret, load
+from runtime.loopback import is_loopback
+from runtime.settings import BadSettings, Duration, Secret, load
 
 _MIB = 1024 * 1024
 
@@ -28,7 +29,10 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     )
     gateway_workers: Annotated[int, _d("data worker processes; 0 is one a core")] = 0
     data_dir: Annotated[str, _d("journal, logs and run state live here")] = ".tollway"
-    admin_pass: Annotated[Secret, _d("what admin callers send as X-API-KEY")] = Secret("")
+    admin_body_bytes_max: Annotated[int, _d("largest body of an admin request")] = 4 * _MIB
+    admin_pass: Annotated[
+        Secret, _d("what admin callers send as X-API-KEY; empty: open, and loopback only")
+    ] = Secret("")
 
     postgres_url: Annotated[Secret, _d("configuration database; empty: from POSTGRESQL_*")] = (
         Secret("")
@@ -114,5 +118,13 @@ class GatewaySettings(msgspec.Struct, frozen=True):
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> GatewaySettings:
-    """Raises BadSettings with every problem at once."""
-    return load(GatewaySettings, environ)
+    """Raises BadSettings with every problem at once, also for an open door to the network."""
+    settings = load(GatewaySettings, environ)
+    if not settings.admin_pass and not is_loopback(settings.admin_host):
+        raise BadSettings(
+            [
+                f"ADMIN_HOST={settings.admin_host} is reachable by others and ADMIN_PASS is not"
+                " set: set ADMIN_PASS, or listen on 127.0.0.1"
+            ]
+        )
+    return settings

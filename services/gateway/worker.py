@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import gc
+import logging
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from gateway.adapters.worker_states import state_path
 from gateway.bootstrap import DataWorker, admin, data_worker
 from gateway.recording.settings import JournalSettings
 from gateway.settings import GatewaySettings, load_settings
@@ -19,6 +21,8 @@ from runtime.processes import birth_mark
 from runtime.serving import serve
 from runtime.settings import BadSettings, load
 from runtime.state import write_atomically
+
+log = logging.getLogger(__name__)
 
 STATE_INTERVAL_S = 1.0
 EVENT_OVERHEAD_BYTES_MAX = 1024 * 1024
@@ -35,11 +39,6 @@ class WorkerState(msgspec.Struct, frozen=True):
     keys: int
     counts: dict[str, int]
     journal: dict[str, object]
-
-
-def state_path(settings: GatewaySettings, index: int) -> Path:
-    """Where a data worker writes its state."""
-    return settings.run_dir / f"gateway-worker-{index}.state.json"
 
 
 def _state(worker: DataWorker) -> WorkerState:
@@ -93,7 +92,7 @@ async def run_data(settings: GatewaySettings, listener: socket.socket, index: in
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 50)
-        path = state_path(settings, index)
+        path = state_path(settings.run_dir, index)
         telling = asyncio.create_task(_tell(worker, path), name="state")
 
         async def drain() -> None:
@@ -116,6 +115,13 @@ async def run_data(settings: GatewaySettings, listener: socket.socket, index: in
 async def run_admin(settings: GatewaySettings, listener: socket.socket) -> None:
     """Serve the admin API until told to stop."""
     stop = _stop_event()
+    if not settings.admin_pass:
+        log.warning(
+            "admin.open host=%s port=%d reason=%r",
+            settings.admin_host,
+            settings.admin_port,
+            "ADMIN_PASS is not set: anybody here may configure the gateway",
+        )
     async with admin(settings) as app:
         await serve(app, listener, stop)
 

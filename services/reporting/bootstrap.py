@@ -5,8 +5,10 @@ import contextlib
 import signal
 
 from reporting.adapters.clickhouse_ledger import ClickHouseLedger
+from reporting.adapters.configuration_database import ConfigurationDatabase
 from reporting.adapters.nats_progress import NatsProgress
 from reporting.adapters.postgres_keys import PostgresKeys
+from reporting.adapters.postgres_tokens import NoTokens, PostgresTokens
 from reporting.app import build_app
 from reporting.settings import ReportingSettings
 from runtime.logs import Log
@@ -27,16 +29,20 @@ async def run(settings: ReportingSettings, log: Log) -> None:
         stack.callback(listener.close)
         ledger = ClickHouseLedger(settings)
         stack.callback(ledger.close)
-        directory = PostgresKeys(settings) if settings.postgres_url else None
-        if directory is not None:
-            stack.push_async_callback(directory.close)
+        database = ConfigurationDatabase(settings) if settings.postgres_url else None
+        if database is not None:
+            stack.push_async_callback(database.close)
+        directory = None if database is None else PostgresKeys(database)
+        tokens = NoTokens() if database is None else PostgresTokens(database)
         progress = NatsProgress(settings)
         stack.push_async_callback(progress.close)
-        app = build_app(ledger, directory, progress, settings, log)
+        app = build_app(ledger, directory, progress, tokens, settings, log)
         log.info(
             "reporting.listening",
             host=settings.reporting_host,
             port=listener.getsockname()[1],
         )
+        if not settings.admin_pass:
+            log.warning("reporting.open", reason="ADMIN_PASS is not set: anybody here may ask")
         await serve(app, listener, stop, end_s=settings.drain_s)
         log.info("reporting.stopped")

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from contracts.reports import PartitionProgress
 from reporting.queries.query import Query
 from reporting.questions import Window
 
@@ -38,25 +39,6 @@ class KeyDirectory(Protocol):
     async def key_ids(self, wanted: KeyFilter, rows_max: int) -> list[str]:
         """Ids of the keys that match, at most rows_max + 1. Raises Unavailable."""
         ...
-
-
-class PartitionProgress(msgspec.Struct, frozen=True, rename="camel"):
-    """How far one partition is booked.
-
-    `metered_up_to_ms` is Unix milliseconds: everything that reached the stream before it is in the
-    ledger; None when its meter has not said. `condition` and `problem` are the meter's own words,
-    `backlog_messages` counts parcels in the stream not yet booked.
-    """
-
-    partition: int
-    member: str | None
-    condition: str | None
-    problem: str | None
-    metered_up_to_ms: int | None
-    lag_ms: int | None
-    backlog_messages: int | None
-    committed_seq: int
-    batch_is_pending: bool
 
 
 class Progress(Protocol):

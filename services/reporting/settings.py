@@ -1,11 +1,11 @@
 """What reporting reads from the environment; the only reader of it here."""
 
-import ipaddress
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
+from runtime.loopback import is_loopback
 from runtime.settings import BadSettings, Duration, Secret, load
 
 MIB: Final = 1 << 20
@@ -18,7 +18,8 @@ class ReportingSettings(msgspec.Struct, frozen=True, kw_only=True):
     reporting_host: Annotated[str, Meta(description="address reporting listens on")] = "127.0.0.1"
     reporting_port: Annotated[int, Meta(description="port reporting listens on")] = 8003
     admin_pass: Annotated[
-        Secret, Meta(description="what X-API-KEY must say; empty: open, and loopback only")
+        Secret,
+        Meta(description="what X-API-KEY says; admin tokens do too; empty: open, loopback only"),
     ] = Secret("")
     clickhouse_url: Annotated[str, Meta(description="ClickHouse over HTTP")] = (
         "http://127.0.0.1:8123"
@@ -72,16 +73,6 @@ class ReportingSettings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(description="above this many requests percentiles are a t-digest's")
     ] = 20_000_000
     drain_s: Annotated[float, Meta(description="seconds questions may go on after SIGTERM")] = 10.0
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a listener on `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def load_settings() -> ReportingSettings:

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 from support.reporting import Api, opened_app
 
-from reporting.settings import ReportingSettings, is_loopback, load_settings
+from reporting.settings import ReportingSettings, load_settings
+from runtime.loopback import is_loopback
 from runtime.settings import BadSettings, Secret
 
 NOWHERE = ReportingSettings(

@@ -12,8 +12,8 @@ from support.stores import NatsServer
 
 from contracts import checkpoint, subjects
 from contracts.checkpoint import Checkpoint, Pending
+from contracts.reports import PartitionProgress
 from reporting.api.metering import to_report
-from reporting.ports import PartitionProgress
 from reporting.settings import ReportingSettings
 
 

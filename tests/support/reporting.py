@@ -6,8 +6,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import httpx
 
 from reporting.adapters.clickhouse_ledger import ClickHouseLedger
+from reporting.adapters.configuration_database import ConfigurationDatabase
 from reporting.adapters.nats_progress import NatsProgress
 from reporting.adapters.postgres_keys import PostgresKeys
+from reporting.adapters.postgres_tokens import NoTokens, PostgresTokens
 from reporting.app import build_app
 from reporting.settings import ReportingSettings
 from runtime import logs
@@ -20,13 +22,15 @@ Opened = Callable[..., AbstractAsyncContextManager[Api]]
 async def opened_app(settings: ReportingSettings) -> AsyncIterator[Api]:
     """Opens what the settings name, at the first question, and closes it."""
     ledger = ClickHouseLedger(settings)
-    directory = PostgresKeys(settings) if settings.postgres_url else None
+    database = ConfigurationDatabase(settings) if settings.postgres_url else None
+    directory = None if database is None else PostgresKeys(database)
+    tokens = NoTokens() if database is None else PostgresTokens(database)
     progress = NatsProgress(settings)
-    app = build_app(ledger, directory, progress, settings, logs.silent())
+    app = build_app(ledger, directory, progress, tokens, settings, logs.silent())
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://reporting") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
     await progress.close()
-    if directory is not None:
-        await directory.close()
+    if database is not None:
+        await database.close()
     ledger.close()

@@ -1,10 +1,20 @@
-"""A named credential for the admin API."""
+"""A named credential for the admin API, and the text of one."""
 
-from typing import Literal
+import re
+import secrets
+import zlib
+from hashlib import sha256
+from typing import Final, Literal
 
 import msgspec
 
 Scope = Literal["read", "write", "keys"]
+
+SCOPES: Final[tuple[Scope, ...]] = ("read", "write", "keys")
+
+_PREFIX: Final = "tat_"
+_RANDOM_BYTES: Final = 32
+_TEXT: Final = re.compile(r"tat_[0-9a-f]{64}[0-9a-f]{8}")
 
 
 class AdminToken(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -20,3 +30,31 @@ class AdminToken(msgspec.Struct, frozen=True, omit_defaults=True):
     created_at: int
     updated_at: int
     expires_at: int | None = None
+
+
+def new_token_text() -> str:
+    """A fresh token: `tat_`, 256 bits of chance, and a checksum, in hex.
+
+    The checksum lets scanners and us tell a mistyped one without asking the database.
+    """
+    chance = secrets.token_hex(_RANDOM_BYTES)
+    return f"{_PREFIX}{chance}{_checksum(chance)}"
+
+
+def is_token_text(text: str) -> bool:
+    """Whether we could have made it."""
+    return _TEXT.fullmatch(text) is not None and _checksum(text[4:-8]) == text[-8:]
+
+
+def is_meant_as_token(text: str) -> bool:
+    """Whether its sender took it for a token, mistyped or not."""
+    return text.startswith(_PREFIX)
+
+
+def hash_token(text: str) -> str:
+    """What is stored of a token."""
+    return sha256(text.encode()).hexdigest()
+
+
+def _checksum(chance: str) -> str:
+    return f"{zlib.crc32(chance.encode()):08x}"

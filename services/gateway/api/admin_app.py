@@ -1,5 +1,6 @@
-"""The 8001 app: the admin API, and the reports it passes on to 8003."""
+"""The 8001 app: the door, the admin API, and the reports it passes on to 8003."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,20 +8,30 @@ from litestar import Litestar
 from litestar.types import ControllerRouterHandler
 
 from gateway.api.admin_problems import AdminProblem, show_exception, show_problem
-from gateway.api.guards import admin_guard
+from gateway.api.guards import scope_guard
+from runtime.admin_gate import AdminGate, Tokens
+from runtime.routes import RouteTable
 from runtime.settings import Secret
 
 
-def admin_app(handlers: Sequence[ControllerRouterHandler], admin_pass: Secret) -> Litestar:
+def admin_app(
+    handlers: Sequence[ControllerRouterHandler],
+    admin_pass: Secret,
+    tokens: Tokens,
+    *,
+    body_bytes_max: int,
+) -> AdminGate:
     """The application of the admin process."""
     exception_handlers: dict[Any, Any] = {
         AdminProblem: show_problem,
         Exception: show_exception,
     }
-    return Litestar(
+    app = Litestar(
         list(handlers),
-        guards=[admin_guard(admin_pass)],
+        guards=[scope_guard],
         exception_handlers=exception_handlers,
+        request_max_body_size=body_bytes_max,
         openapi_config=None,
         logging_config=None,
     )
+    return AdminGate(app, admin_pass, tokens, RouteTable(app), now_s=lambda: int(time.time()))

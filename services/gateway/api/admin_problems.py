@@ -64,11 +64,23 @@ def show_problem(_: Request[Any, Any, Any], problem: AdminProblem) -> Response[d
 def show_exception(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
     """What the framework refused, or nobody foresaw, in the same shape."""
     instance = request.scope["path"]
-    if isinstance(error, HTTPException) and error.status_code < 500:
+    if isinstance(error, HTTPException) and error.status_code == 413:
+        problem = AdminProblem(
+            413,
+            "request-body-read",
+            "request body reader error",
+            "the body is larger than ADMIN_BODY_BYTES_MAX",
+            instance,
+        )
+    elif isinstance(error, HTTPException) and error.status_code < 500:
         title = HTTPStatus(error.status_code).phrase
         kind = title.lower().replace(" ", "-")
         problem = AdminProblem(error.status_code, kind, title, error.detail, instance)
-    elif isinstance(error, StoreUnavailable | SealUnavailable):
+    elif isinstance(error, SealUnavailable):
+        problem = AdminProblem(
+            503, "unavailable", "secrets cannot be encrypted or read", str(error), instance
+        )
+    elif isinstance(error, StoreUnavailable):
         problem = AdminProblem(
             503,
             "unavailable",

@@ -1,40 +1,30 @@
-"""Who may use the admin API."""
+"""What who asks may do: the door has said who they are."""
 
-import hmac
-from collections.abc import Callable
 from typing import Any
 
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
+from contracts.config.admin_tokens import Scope
+from contracts.operation import Operation
 from gateway.api.admin_problems import AdminProblem
-from runtime.settings import Secret
+from runtime.admin_gate import Caller
 
 
-def admin_guard(
-    admin_pass: Secret,
-) -> Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], None]:
-    """Refuses callers without ADMIN_PASS, in constant time; open when it is not set."""
-    expected = admin_pass.reveal().encode()
-
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        if not expected or connection.scope["path"] == "/api/health":
-            return
-        given = connection.headers.get("x-api-key", "").encode("latin-1")
-        if not hmac.compare_digest(given, expected):
-            raise AdminProblem(
-                401,
-                "unauthorized",
-                "admin credential is missing or wrong",
-                "send the admin password in the X-API-KEY header",
-                connection.scope["path"],
-            )
-
-    return guard
+def scope_guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Refuses (403) what a token's scopes do not cover. What promises nothing needs `write`."""
+    caller: Caller = connection.scope["state"]["caller"]
+    operation: Operation | None = handler.opt.get("operation")
+    scope: Scope = "write" if operation is None else operation.scope
+    path = connection.scope["path"]
+    if not caller.may(scope, path):
+        raise AdminProblem(
+            403, "forbidden", "request is refused", f"the token lacks the scope: {scope}", path
+        )
 
 
 def actor_of(request: Request[Any, Any, Any]) -> str:
-    """Who asks, as the audit log names them."""
-    actor: str = request.scope["state"].get("actor", "admin")
-    return actor
+    """Who asks, as the audit log names them: admin, anonymous, or token:<name>."""
+    caller: Caller = request.scope["state"]["caller"]
+    return caller.actor

@@ -13,8 +13,8 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import BucketNotFoundError, KeyNotFoundError, NoKeysError, NotFoundError
 
 from contracts import checkpoint, subjects
+from contracts.reports import PartitionProgress
 from reporting.errors import Unavailable
-from reporting.ports import PartitionProgress
 from reporting.settings import ReportingSettings
 
 ENTRIES_MAX: Final = 10_000

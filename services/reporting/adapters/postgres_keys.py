@@ -1,13 +1,9 @@
 """The configured keys, from Postgres; read-only."""
 
-import asyncio
 from typing import Final
 
-import asyncpg
-
-from reporting.errors import Unavailable
+from reporting.adapters.configuration_database import ConfigurationDatabase
 from reporting.ports import KeyFilter
-from reporting.settings import ReportingSettings
 
 _MATCHING: Final = """\
 SELECT id AS key_id
@@ -22,16 +18,12 @@ WHERE kind = 'key'
 ORDER BY id
 LIMIT $7"""
 
-_CONNECTIONS_MAX: Final = 2
-
 
 class PostgresKeys:
-    """Implements ports.KeyDirectory. Connects at the first question."""
+    """Implements ports.KeyDirectory."""
 
-    def __init__(self, settings: ReportingSettings) -> None:
-        self._settings = settings
-        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
-        self._connecting = asyncio.Lock()
+    def __init__(self, database: ConfigurationDatabase) -> None:
+        self._database = database
 
     async def key_ids(self, wanted: KeyFilter, rows_max: int) -> list[str]:
         """See ports.KeyDirectory."""
@@ -43,36 +35,14 @@ class PostgresKeys:
         else:
             possible = wanted.key_ids
         created = wanted.created
-        try:
-            async with asyncio.timeout(self._settings.report_postgres_timeout):
-                pool = await self._connected()
-                rows = await pool.fetch(
-                    _MATCHING,
-                    possible,
-                    wanted.tags,
-                    wanted.name,
-                    wanted.revoked,
-                    None if created is None else created.start_s,
-                    None if created is None else created.end_s,
-                    rows_max + 1,
-                )
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-            raise Unavailable("the configured keys cannot be read") from error
+        rows = await self._database.fetch(
+            _MATCHING,
+            possible,
+            wanted.tags,
+            wanted.name,
+            wanted.revoked,
+            None if created is None else created.start_s,
+            None if created is None else created.end_s,
+            rows_max + 1,
+        )
         return [row["key_id"] for row in rows]
-
-    async def _connected(self) -> "asyncpg.Pool[asyncpg.Record]":
-        async with self._connecting:
-            if self._pool is None:
-                self._pool = await asyncpg.create_pool(
-                    self._settings.postgres_url.reveal(),
-                    min_size=0,
-                    max_size=_CONNECTIONS_MAX,
-                    command_timeout=float(self._settings.report_postgres_timeout),
-                    server_settings={"application_name": "tollway-reporting"},
-                )
-            return self._pool
-
-    async def close(self) -> None:
-        """Closes the connections, if there are any."""
-        if self._pool is not None:
-            self._pool.terminate()

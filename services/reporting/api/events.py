@@ -2,10 +2,12 @@
 
 from typing import Any
 
-import msgspec
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
+from contracts import reports
+from contracts.operation import promises
+from contracts.reports import Event, EventsReport, EventsRequest
 from reporting.answers.events import ReportedEvent, ask_events
 from reporting.api.endpoint import EVENTS_V1, EVENTS_V2
 from reporting.api.problems import respond
@@ -16,63 +18,6 @@ from reporting.questions import EventOrder, EventsQuestion, Filters, Window
 from reporting.settings import ReportingSettings
 
 ACTIONS = ("warned", "allowed", "blocked", "redacted")
-
-
-class EventsRequest(msgspec.Struct, frozen=True, rename="camel"):
-    """`limit` 0 is all, and then `offset` does not count."""
-
-    user_ids: tuple[str, ...] = ()
-    custom_ids: tuple[str, ...] = ()
-    key_ids: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    start: int = 0
-    end: int = 0
-    limit: int = 0
-    offset: int = 0
-    policy_ids: tuple[str, ...] = ()
-    actions: tuple[str, ...] = ()
-    cost_order: str = ""
-    date_order: str = ""
-    return_count: bool = False
-    status: int = 0
-
-
-class Event(msgspec.Struct, frozen=True):
-    """Mixed case as ever. Numbers that the ledger does not know are 0 here: `rating_status` says
-    so (rated, unpriced, unknown, not_billable), and `evidence` how the tokens are known.
-    """
-
-    id: str
-    created_at: int
-    tags: tuple[str, ...]
-    key_id: str
-    cost_in_usd: msgspec.Raw
-    provider: str
-    model: str
-    status: int
-    prompt_token_count: int
-    completion_token_count: int
-    latency_in_ms: int
-    path: str
-    method: str
-    custom_id: str
-    request: str
-    response: str
-    user_id: str = msgspec.field(name="userId")
-    action: str
-    policy_id: str = msgspec.field(name="policyId")
-    route_id: str = msgspec.field(name="routeId")
-    correlation_id: str = msgspec.field(name="correlationId")
-    metadata: str
-    rating_status: str
-    evidence: str
-
-
-class EventsReport(msgspec.Struct, frozen=True):
-    """`count` is 0 unless it was asked for."""
-
-    events: list[Event]
-    count: int
 
 
 def to_question(request: EventsRequest) -> EventsQuestion:
@@ -215,12 +160,16 @@ def event_endpoints(ledger: Ledger, settings: ReportingSettings) -> list[HTTPRou
         )
         return respond(EventsReport([to_wire(event) for event in answer.events], answer.count or 0))
 
-    @post(EVENTS_V2.instance, status_code=200, opt={"endpoint": EVENTS_V2})
+    @post(
+        EVENTS_V2.instance,
+        status_code=200,
+        opt={"endpoint": EVENTS_V2, **promises(reports.EVENTS_V2)},
+    )
     async def list_events(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Exchanges by any filter, sorted, in pages."""
         return await listed(decode(await request.body(), EventsRequest))
 
-    @get(EVENTS_V2.instance, opt={"endpoint": EVENTS_V2})
+    @get(EVENTS_V2.instance, opt={"endpoint": EVENTS_V2, **promises(reports.EVENTS_V2_BY_GET)})
     async def list_events_by_get(request: Request[Any, Any, Any]) -> Response[bytes]:
         """The same by GET: a body if there is one, else query parameters."""
         body = await request.body()
@@ -228,7 +177,7 @@ def event_endpoints(ledger: Ledger, settings: ReportingSettings) -> list[HTTPRou
             return await listed(decode(body, EventsRequest))
         return await listed(decode_query(request.query_params.dict(), EventsRequest))
 
-    @get(EVENTS_V1.instance, opt={"endpoint": EVENTS_V1})
+    @get(EVENTS_V1.instance, opt={"endpoint": EVENTS_V1, **promises(reports.EVENTS_V1)})
     async def list_events_first_version(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Exchanges of a custom id, a user, or keys in a window."""
         question = to_first_version_question(request.query_params.dict())

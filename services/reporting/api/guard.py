@@ -1,25 +1,18 @@
-"""Who may ask: whoever knows the admin pass, compared in constant time."""
+"""What who asks may see: the door has said who they are."""
 
-import hmac
 from typing import Any
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
-from litestar.types import Guard
 
-from reporting.api.problems import NotAuthorized
-from runtime.settings import Secret
+from contracts.operation import Operation
+from reporting.api.problems import NotAllowed
+from runtime.admin_gate import Caller
 
 
-def admin_pass_guard(admin_pass: Secret) -> Guard:
-    """A guard that raises NotAuthorized; open when there is no pass (settings keep that local)."""
-    expected = admin_pass.reveal().encode()
-
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-        if not expected or handler.opt.get("is_open"):
-            return
-        given = connection.headers.get("x-api-key", "")
-        if not hmac.compare_digest(given.encode("latin-1", "replace"), expected):
-            raise NotAuthorized
-
-    return guard
+def scope_guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Raises NotAllowed when a token's scopes do not cover the route."""
+    caller: Caller = connection.scope["state"]["caller"]
+    operation: Operation = handler.opt["operation"]
+    if not caller.may(operation.scope, connection.scope["path"]):
+        raise NotAllowed

@@ -3,12 +3,14 @@
 from decimal import Decimal
 from typing import Any, Literal
 
-import msgspec
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from contracts import reports
 from contracts.money import picousd_from_decimal, rounded_usd
+from contracts.operation import promises
+from contracts.reports import KeyDataPoint, KeySpendReport, TopKeysReport, TopKeysRequest
 from reporting.answers.keys import KeySpend, ask_distinct_ids, ask_key_spend, ask_top_keys
 from reporting.api.endpoint import CUSTOM_IDS, KEY_SPEND, TOP_KEYS, USER_IDS
 from reporting.api.problems import respond
@@ -17,45 +19,6 @@ from reporting.errors import BadQuestion
 from reporting.ports import KeyDirectory, Ledger
 from reporting.questions import Filters, TopKeysQuestion, Window
 from reporting.settings import ReportingSettings
-
-
-class TopKeysRequest(msgspec.Struct, frozen=True, rename="camel"):
-    """`limit` 0 is all; `order` is desc (default) or asc."""
-
-    tags: tuple[str, ...] = ()
-    key_ids: tuple[str, ...] = ()
-    start: int = 0
-    end: int = 0
-    limit: int = 0
-    offset: int = 0
-    order: str = ""
-    name: str = ""
-    revoked: bool | None = None
-
-
-class KeyDataPoint(msgspec.Struct, frozen=True, rename="camel"):
-    """`costInUsd` does not hold the unpriced and unknown requests."""
-
-    key_id: str
-    cost_in_usd: msgspec.Raw
-    unpriced_requests: int
-    unknown_requests: int
-
-
-class TopKeysReport(msgspec.Struct, frozen=True, rename="camel"):
-    """Sorted by cost."""
-
-    data_points: list[KeyDataPoint]
-
-
-class KeySpendReport(msgspec.Struct, frozen=True, rename="camel"):
-    """`costInMicroDollars` is the exact sum rounded once; `costInUsd` is the exact sum."""
-
-    id: str
-    cost_in_micro_dollars: int
-    cost_in_usd: msgspec.Raw
-    unpriced_requests: int
-    unknown_requests: int
 
 
 def to_question(request: TopKeysRequest) -> TopKeysQuestion:
@@ -105,14 +68,19 @@ def key_endpoints(
 ) -> list[HTTPRouteHandler]:
     """The handlers, bound to what they ask."""
 
-    @post(TOP_KEYS.instance, status_code=200, opt={"endpoint": TOP_KEYS})
+    @post(
+        TOP_KEYS.instance, status_code=200, opt={"endpoint": TOP_KEYS, **promises(reports.TOP_KEYS)}
+    )
     async def report_top_keys(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Keys by spend in a window."""
         question = to_question(decode(await request.body(), TopKeysRequest))
         spends = await ask_top_keys(question, ledger, directory, settings)
         return respond(TopKeysReport([_key_data_point(spend) for spend in spends]))
 
-    @get("/api/reporting/keys/{key_id:str}", opt={"endpoint": KEY_SPEND})
+    @get(
+        "/api/reporting/keys/{key_id:str}",
+        opt={"endpoint": KEY_SPEND, **promises(reports.KEY_SPEND)},
+    )
     async def report_key(key_id: FromPath[str]) -> Response[bytes]:
         """What a key spent in all."""
         spend = await ask_key_spend(key_id, ledger, directory, settings)
@@ -133,13 +101,13 @@ def key_endpoints(
 
     @get(
         [USER_IDS.instance, "/api/reporting/users-ids"],
-        opt={"endpoint": USER_IDS},
+        opt={"endpoint": USER_IDS, **promises(reports.USER_IDS)},
     )
     async def report_user_ids(request: Request[Any, Any, Any]) -> Response[bytes]:
         """The distinct users of a key."""
         return await ids(request, "userId")
 
-    @get(CUSTOM_IDS.instance, opt={"endpoint": CUSTOM_IDS})
+    @get(CUSTOM_IDS.instance, opt={"endpoint": CUSTOM_IDS, **promises(reports.CUSTOM_IDS)})
     async def report_custom_ids(request: Request[Any, Any, Any]) -> Response[bytes]:
         """The distinct custom ids of a key."""
         return await ids(request, "customId")

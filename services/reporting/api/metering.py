@@ -1,20 +1,14 @@
 """GET /api/reporting/metering: how far the books are, by partition."""
 
-import msgspec
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
+from contracts import reports
+from contracts.operation import promises
+from contracts.reports import MeteringReport, PartitionProgress
 from reporting.api.endpoint import METERING
 from reporting.api.problems import respond
-from reporting.ports import PartitionProgress, Progress
-
-
-class MeteringReport(msgspec.Struct, frozen=True, rename="camel"):
-    """`meteredUpToMs` is the least of all partitions; None when one of them has not said."""
-
-    metered_up_to_ms: int | None
-    backlog_messages: int | None
-    partitions: list[PartitionProgress]
+from reporting.ports import Progress
 
 
 def to_report(partitions: list[PartitionProgress]) -> MeteringReport:
@@ -39,7 +33,7 @@ def to_report(partitions: list[PartitionProgress]) -> MeteringReport:
 def metering_endpoint(progress: Progress) -> HTTPRouteHandler:
     """The handler, bound to what it asks."""
 
-    @get(METERING.instance, opt={"endpoint": METERING})
+    @get(METERING.instance, opt={"endpoint": METERING, **promises(reports.METERING)})
     async def report_metering() -> Response[bytes]:
         """Backlog and «metered up to»."""
         return respond(to_report(await progress.partitions()))

@@ -11,23 +11,14 @@ from litestar.handlers import HTTPRouteHandler
 
 from reporting.api.endpoint import Endpoint
 from reporting.errors import BadQuestion, NotFound, QuestionTooLarge, ReportingError
+from runtime.admin_gate import Refusal
 from runtime.logs import Log
 
 JSON: Final = "application/json; charset=utf-8"
 
 
-class Problem(msgspec.Struct, frozen=True):
-    """The error body; all five fields are always there, in this order."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-
-
-class NotAuthorized(Exception):
-    """X-API-KEY is missing or wrong."""
+class NotAllowed(Exception):
+    """The token's scopes do not cover this."""
 
 
 def respond(content: Any, status: int = 200) -> Response[bytes]:
@@ -49,7 +40,7 @@ def _problem(
 ) -> Response[bytes]:
     endpoint = _endpoint(request)
     instance = request.url.path if endpoint is None else endpoint.instance
-    return respond(Problem(f"/errors/{type_name}", title, status, detail, instance), status)
+    return respond(Refusal(f"/errors/{type_name}", title, status, detail, instance), status)
 
 
 Handler = Callable[[Request[Any, Any, Any], Any], Response[Any]]
@@ -77,7 +68,7 @@ def exception_handlers(log: Log) -> dict[int | type[Exception], Handler]:
 
     return {
         ReportingError: on_reporting_error,
-        NotAuthorized: _on_not_authorized,
+        NotAllowed: _on_not_allowed,
         HTTPException: _on_http_error,
         Exception: on_bug,
     }
@@ -97,9 +88,9 @@ def _reporting_problem(request: Request[Any, Any, Any], error: ReportingError) -
     return _problem(request, type_name, title, error.status, error.detail)
 
 
-def _on_not_authorized(request: Request[Any, Any, Any], _: NotAuthorized) -> Response[bytes]:
+def _on_not_allowed(request: Request[Any, Any, Any], _: NotAllowed) -> Response[bytes]:
     return _problem(
-        request, "unauthorized", "unauthorized", 401, "X-API-KEY is missing or not the admin pass"
+        request, "forbidden", "request is refused", 403, "the token lacks the scope: read"
     )
 
 

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-import msgspec
 from litestar import Request, Response, post
 from litestar.handlers import HTTPRouteHandler
 
+from contracts import reports
+from contracts.operation import promises
+from contracts.reports import DataPoint, TimeseriesReport, TimeseriesRequest
 from reporting.answers.timeseries import Point, ask_timeseries
 from reporting.api.endpoint import TIMESERIES
 from reporting.api.problems import respond
@@ -14,45 +16,6 @@ from reporting.errors import BadQuestion
 from reporting.ports import Ledger
 from reporting.questions import Dimension, Filters, TimeseriesQuestion, Window
 from reporting.settings import ReportingSettings
-
-
-class TimeseriesRequest(msgspec.Struct, frozen=True, rename="camel"):
-    """`filters` names what to group by; names that are none of the four are ignored."""
-
-    key_ids: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    custom_ids: tuple[str, ...] = ()
-    user_ids: tuple[str, ...] = ()
-    start: int = 0
-    end: int = 0
-    increment: int = 0
-    filters: tuple[str, ...] = ()
-
-
-class DataPoint(msgspec.Struct, frozen=True, rename="camel"):
-    """`timeStamp` is Unix seconds. `costInUsd` does not hold the unpriced and unknown requests."""
-
-    time_stamp: int
-    number_of_requests: int
-    cost_in_usd: msgspec.Raw
-    latency_in_ms: int
-    prompt_token_count: int
-    completion_token_count: int
-    success_count: int
-    model: str
-    key_id: str
-    custom_id: str
-    user_id: str
-    unpriced_requests: int
-    unknown_requests: int
-
-
-class TimeseriesReport(msgspec.Struct, frozen=True, rename="camel"):
-    """Percentiles are over the whole window, in milliseconds."""
-
-    data_points: list[DataPoint]
-    latency_in_ms_median: float
-    latency_in_ms_99th: float = msgspec.field(name="latencyInMs99th")
 
 
 def to_question(request: TimeseriesRequest) -> TimeseriesQuestion:
@@ -92,7 +55,11 @@ def _data_point(point: Point) -> DataPoint:
 def timeseries_endpoint(ledger: Ledger, settings: ReportingSettings) -> HTTPRouteHandler:
     """The handler, bound to what it asks."""
 
-    @post(TIMESERIES.instance, status_code=200, opt={"endpoint": TIMESERIES})
+    @post(
+        TIMESERIES.instance,
+        status_code=200,
+        opt={"endpoint": TIMESERIES, **promises(reports.TIMESERIES)},
+    )
     async def report_events(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Sums by bucket and group, empty buckets included, and latency percentiles."""
         question = to_question(decode(await request.body(), TimeseriesRequest))
