@@ -53,10 +53,13 @@ class Target(msgspec.Struct, frozen=True):
 class Principal(msgspec.Struct, frozen=True, gc=False):
     """Who is calling: a client key, as the snapshot holds it.
 
-    `allowed_paths` are pairs of method and route template. None allows all, and never expires.
+    `digest` is the SHA-256 of the key, `revision` that of the stored key. `allowed_paths` are pairs
+    of method and route template. None allows all, and never expires.
     """
 
     key_id: str
+    digest: bytes
+    revision: int
     tags: tuple[str, ...]
     setting_ids: tuple[str, ...]
     allowed_paths: frozenset[tuple[str, str]] | None
@@ -75,6 +78,9 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
 class EndUser(msgspec.Struct, frozen=True, gc=False):
     """Whom a key calls for, as the snapshot holds one. None allows all, and never expires."""
 
+    id: str
+    user_id: str
+    revision: int
     tags: frozenset[str]
     key_ids: frozenset[str] | None
     allowed_paths: frozenset[tuple[str, str]] | None

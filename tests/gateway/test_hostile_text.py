@@ -10,8 +10,9 @@ from contracts.config.provider_settings import ProviderSetting
 from gateway.adapters.postgres_config import read_rows
 from gateway.administration.invalid import Invalid
 from gateway.administration.keys import NewKey, check
+from gateway.configuration.draft import apply
 from gateway.configuration.items import Changes, Item
-from gateway.configuration.snapshot import EMPTY, apply
+from gateway.configuration.snapshot import EMPTY
 from gateway.configuration.watcher import make_targets
 from gateway.dispatch.relay import Transcript, UsageStripper
 from gateway.endpoints.bodies import model_and_user as parse
@@ -206,13 +207,13 @@ def test_a_broken_key_is_out_of_force_and_alone(broken):
     before = apply(
         EMPTY, Changes(1, read_rows([stored_key("k2")])[0], frozenset(), is_full=True), {}
     )
-    assert set(before.digest_by_key_id) == {"k2"}
+    assert set(before.principal_by_key_id) == {"k2"}
 
     rows = [stored_key("k1", key_hash="cd" * 32), stored_key("k2", **broken)]
     items, gone = read_rows(rows)
     after = apply(before, Changes(2, items, gone, is_full=False), {})
 
-    assert set(after.digest_by_key_id) == {"k1"}
+    assert set(after.principal_by_key_id) == {"k1"}
     assert len(after.principal_by_digest) == 1
 
 

@@ -1,27 +1,36 @@
 """Stored keys and users as the hot path wants them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from contracts.config.keys import AllowedPath, ApiKey
 from contracts.config.users import User
 from contracts.durations import parse_go_duration
 from gateway.values import EndUser, Principal
 
+Share = Callable[[Any], Any]
+"""Gives the first of all equal values it was given: what keys have in common is held once."""
 
-def principal_of(key: ApiKey) -> Principal:
+
+def principal_of(key: ApiKey, revision: int, share: Share) -> Principal:
     """Raises ValueError for a key that makes no sense."""
+    digest = bytes.fromhex(key.key_hash)
+    if len(digest) != 32:
+        raise ValueError("no SHA-256")
     return Principal(
         key_id=key.key_id,
-        tags=key.tags,
-        setting_ids=key.setting_ids,
-        allowed_paths=_paths(key.allowed_paths),
-        allowed_models=_texts(key.allowed_models),
+        digest=digest,
+        revision=revision,
+        tags=share(key.tags),
+        setting_ids=share(key.setting_ids),
+        allowed_paths=share(_paths(key.allowed_paths)),
+        allowed_models=share(_texts(key.allowed_models)),
         expires_at_ms=_expiry_ms(key.created_at, key.ttl, key.expires_at),
         is_revoked=key.revoked,
         revoked_reason=key.revoked_reason,
         stores_request=key.should_log_request,
         stores_response=key.should_log_response,
-        policy_id=key.policy_id,
+        policy_id=share(key.policy_id),
         allows_unmetered_paths=key.allow_unmetered_paths,
         has_budget=bool(
             key.cost_limit_in_usd
@@ -32,13 +41,16 @@ def principal_of(key: ApiKey) -> Principal:
     )
 
 
-def end_user_of(user: User) -> EndUser:
+def end_user_of(user: User, revision: int, share: Share) -> EndUser:
     """Raises ValueError for a user that makes no sense."""
     return EndUser(
-        tags=frozenset(user.tags),
-        key_ids=_texts(user.key_ids),
-        allowed_paths=_paths(user.allowed_paths),
-        allowed_models=_texts(user.allowed_models),
+        id=user.id,
+        user_id=user.user_id,
+        revision=revision,
+        tags=share(frozenset(user.tags)),
+        key_ids=share(_texts(user.key_ids)),
+        allowed_paths=share(_paths(user.allowed_paths)),
+        allowed_models=share(_texts(user.allowed_models)),
         expires_at_ms=_expiry_ms(user.created_at, user.ttl, None),
         is_revoked=user.revoked,
     )

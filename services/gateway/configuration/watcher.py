@@ -1,16 +1,20 @@
 """Keeps the snapshot in step with the database: a notification wakes it, a poll backs it up."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Final, Protocol
 
 from contracts.config.provider_settings import ProviderSetting
+from gateway.configuration.draft import Draft
 from gateway.configuration.items import Changes
-from gateway.configuration.snapshot import EMPTY, Snapshot, apply
+from gateway.configuration.snapshot import EMPTY, Snapshot
 from gateway.values import Target
 
 log = logging.getLogger(__name__)
+
+_RETRY_S: Final = 0.2
 
 TargetMaker = Callable[[ProviderSetting, int], Awaitable[Target]]
 """From a setting and its revision."""
@@ -36,11 +40,16 @@ async def make_targets(changes: Changes, make_target: TargetMaker) -> dict[str, 
 class ConfigurationSource(Protocol):
     """Where configuration is stored."""
 
-    async def changes_since(self, revision: int) -> Changes:
-        """Everything after `revision`; everything there is when it is 0.
+    def changes_since(self, revision: int) -> AsyncGenerator[Changes, None]:
+        """Everything after `revision`, everything there is when it is 0: one state, in parts.
 
+        There is at least one part. Only the first may be full or hold what was deleted meanwhile.
         Raises OSError, TimeoutError or the store's own errors when it cannot be reached.
         """
+        ...
+
+    async def fingerprint(self) -> tuple[int, int]:
+        """The newest revision, and the fingerprint of all there is."""
         ...
 
     async def listen(self, wake: Callable[[], None]) -> Awaitable[None]:
@@ -59,14 +68,32 @@ class Configuration:
         self._make_target = make_target
         self._poll_interval_s = poll_interval_s
         self._wake = asyncio.Event()
+        self._is_doubtful = False
+        """The database may have become another one: a revision alone does not say so."""
 
     async def refresh(self) -> None:
         """Read what changed and swap the snapshot."""
-        changes = await self._source.changes_since(self.snapshot.revision)
-        if changes.is_full or changes.revision != self.snapshot.revision:
-            self.snapshot = apply(
-                self.snapshot, changes, await make_targets(changes, self._make_target)
-            )
+        await self._read_since(self.snapshot.revision)
+        if self._is_doubtful:
+            revision, fingerprint = await self._source.fingerprint()
+            mine = self.snapshot
+            if revision == mine.revision and fingerprint != mine.fingerprint:
+                log.warning("configuration.differs revision=%d", revision)
+                await self._read_since(0)
+            # At another revision there is nothing to compare yet; whoever changed it woke us.
+            self._is_doubtful = revision != mine.revision
+
+    async def _read_since(self, revision: int) -> None:
+        draft: Draft | None = None
+        async with contextlib.aclosing(self._source.changes_since(revision)) as parts:
+            async for part in parts:
+                if draft is None:
+                    if not part.is_full and part.revision == revision:
+                        return
+                    draft = Draft(EMPTY if part.is_full else self.snapshot)
+                draft.take(part, await make_targets(part, self._make_target))
+        if draft is not None:
+            self.snapshot = draft.done()
 
     async def run(self) -> None:
         """Follow the store until cancelled. An unreachable store leaves the last snapshot in force."""
@@ -75,10 +102,13 @@ class Configuration:
             tasks.create_task(self._follow(), name="configuration.follow")
 
     async def _listen(self) -> None:
+        is_again = False
         while True:
             try:
                 lost = await self._source.listen(self._wake.set)
                 # What changed while nobody listened was not announced to us.
+                self._is_doubtful |= is_again
+                is_again = True
                 self._wake.set()
                 await lost
             except Exception as error:  # noqa: BLE001 - any failure of the store means: try again
@@ -96,4 +126,5 @@ class Configuration:
                 await self.refresh()
             except Exception as error:  # noqa: BLE001 - the last snapshot stays in force
                 log.warning("configuration.refresh_failed error=%r", error)
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(_RETRY_S)
+                self._wake.set()

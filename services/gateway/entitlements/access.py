@@ -34,36 +34,37 @@ def check_call(
 ) -> None:
     """Raises Refusal: 403 for a model the key may not use, and what its end user may not do.
 
-    A call without a model passes the gates of models. A user nobody described passes.
+    A call that has no model passes the gates of models, one that hides its model does not. A user
+    nobody described passes.
     """
-    model = call.model
-    if principal.allowed_models is not None and model and model not in principal.allowed_models:
+    if principal.allowed_models is not None and not _may_use(call, principal.allowed_models):
         raise _forbidden("model_not_allowed", "model is not allowed", param="model")
     if call.user_id is None:
         return
     for user in users_by_user_id.get(call.user_id, ()):
         if user.tags.issuperset(principal.tags):
-            _check_user(user, call.user_id, principal.key_id, model, method, template, now_ms)
+            _check_user(user, call, principal.key_id, method, template, now_ms)
+
+
+def _may_use(call: Call, models: frozenset[str]) -> bool:
+    return call.model in models if call.model else not call.hides_model
 
 
 def _check_user(
-    user: EndUser,
-    user_id: str,
-    key_id: str,
-    model: str | None,
-    method: str,
-    template: str,
-    now_ms: int,
+    user: EndUser, call: Call, key_id: str, method: str, template: str, now_ms: int
 ) -> None:
+    user_id = user.user_id
     if user.is_revoked:
         raise _unauthenticated("user_revoked", f"user is revoked: {user_id}")
     if user.expires_at_ms is not None and now_ms >= user.expires_at_ms:
         raise _unauthenticated("user_expired", f"user is expired: {user_id}")
     if user.key_ids is not None and key_id not in user.key_ids:
         raise _forbidden("key_not_allowed", f"key: {key_id} forbidden for user: {user_id}")
-    if user.allowed_models is not None and model and model not in user.allowed_models:
+    if user.allowed_models is not None and not _may_use(call, user.allowed_models):
         raise _forbidden(
-            "model_not_allowed", f"model: {model} forbidden for user: {user_id}", param="model"
+            "model_not_allowed",
+            f"model: {call.model or ''} forbidden for user: {user_id}",
+            param="model",
         )
     if user.allowed_paths is not None and (method, template) not in user.allowed_paths:
         raise _forbidden("path_not_allowed", f"path: {template} forbidden for user: {user_id}")

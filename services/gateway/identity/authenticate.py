@@ -1,12 +1,13 @@
 """A credential becomes a principal, or a refusal."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 
 from gateway.values import Principal, Refusal
 
 
 def authenticate(
-    credential: str | None, principal_by_digest: dict[bytes, Principal]
+    credential: str | None, principal_by_digest: Mapping[bytes, Principal]
 ) -> Principal | None:
     """The principal, None when nobody has this key. Raises Refusal when there is no credential."""
     if credential is None:
