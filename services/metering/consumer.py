@@ -9,31 +9,45 @@ from importlib.metadata import version
 from typing import Final
 
 import msgspec
-from nats.js.errors import BucketNotFoundError, KeyNotFoundError, NoKeysError
 from nats.js.kv import KeyValue
 
 from contracts import subjects
 from metering.adapters.clickhouse_ledger import ClickHouse, ClickHouseLedger
 from metering.adapters.nats_checkpoint import NatsCheckpoints
-from metering.adapters.nats_link import NatsLink, as_unavailable
+from metering.adapters.nats_link import NatsLink
+from metering.adapters.nats_members import NatsMembers, open_bucket
 from metering.adapters.nats_stream import DirectReader, NatsPartitionStream, found_partitions
 from metering.adapters.price_books import NatsBillers
 from metering.clock import SystemClock
+from metering.handover import Handover
+from metering.held_partitions import HeldPartitions
 from metering.janitor import purge
-from metering.members import owner_of, share_of
+from metering.members import owner_of
 from metering.partition_task import PartitionTask
 from metering.ports import Refused, Superseded, Unavailable
 from metering.protocol import PartitionMeter
 from metering.settings import MeteringSettings
-from metering.state import ConsumerState, MemberReport, consumer_state_path, report_of
+from metering.state import ConsumerState, PartitionReport, consumer_state_path, report_of
 from runtime.logs import Log
 from runtime.processes import birth_mark
 from runtime.state import run_dir, write_atomically
 
 _STATE_INTERVAL_S: Final = 1.0
 _CONNECT_AGAIN_S: Final = 0.5
+_AWAITED_INTERVAL_S: Final = 0.1
+"""Between looks whether another member has let go of a partition that is ours now."""
 _GATHER_S: Final = 0.3
 """Siblings that start together see each other before they share."""
+
+
+class Stores(msgspec.Struct, frozen=True):
+    """What every partition of a process shares."""
+
+    link: NatsLink
+    clickhouse: ClickHouse
+    reader: DirectReader
+    checkpoints: KeyValue
+    billers: NatsBillers
 
 
 class Consumer:
@@ -45,9 +59,7 @@ class Consumer:
         self._log = log
         self._clock = SystemClock()
         self.member = f"{_word(socket.gethostname())}-{os.getpid()}-{number}"
-        self._key = f"metering.{self.member}"
-        self._tasks: dict[int, tuple[PartitionTask, asyncio.Task[None]]] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._held = HeldPartitions(log)
         self._is_ready = False
         self._slots = asyncio.Semaphore(settings.batches_at_once)
         self._build = f"metering {version('tollway')}"
@@ -71,8 +83,6 @@ class Consumer:
             await self._serve(link, clickhouse, stop)
         finally:
             telling.cancel()
-            await self._end_tasks()
-            await self._resign(link)
             self._write_state()
             await clickhouse.close()
             await link.close()
@@ -90,131 +100,98 @@ class Consumer:
                 )
             except Unavailable as error:
                 self._log.warning("nats.unavailable", problem=str(error))
-                await _wait(stop, _CONNECT_AGAIN_S)
+                await _wait(_CONNECT_AGAIN_S, stop)
         return None
 
     async def _serve(self, link: NatsLink, clickhouse: ClickHouse, stop: asyncio.Event) -> None:
-        reader = DirectReader(link)
-        purged_at = time.monotonic()
-        is_first = True
+        members = NatsMembers(link, self.member, self._clock, self._reports)
+        patience_ms = round(self._settings.drain_s * 1000)
+        handover = Handover(self.member, members, self._clock, patience_ms=patience_ms)
+        try:
+            stores = await self._open(link, clickhouse, members, stop)
+            if stores is not None:
+                await self._take_turns(handover, stores, stop)
+        finally:
+            await self._held.end(float(self._settings.drain_s))
+            await _resign(members)
+
+    async def _open(
+        self, link: NatsLink, clickhouse: ClickHouse, members: NatsMembers, stop: asyncio.Event
+    ) -> Stores | None:
+        """Be heard before the first share is taken; None when told to stop."""
         while not stop.is_set():
-            self._raise_bugs()
             try:
-                members = await self._beat(link)
-                if is_first:
-                    await _wait(stop, _GATHER_S)
-                    is_first = False
-                    continue
-                partitions = await found_partitions(link)
+                checkpoints = await open_bucket(link, subjects.CHECKPOINTS_BUCKET)
+                books = await open_bucket(link, subjects.PRICE_BOOKS_BUCKET)
+                await members.say(())
+            except (Unavailable, Refused) as error:
+                self._log.warning("membership.unavailable", problem=str(error))
+                await _wait(float(self._settings.member_interval), stop)
+                continue
+            await _wait(_GATHER_S, stop)
+            billers = NatsBillers(books, self._clock.monotonic_ms)
+            return Stores(link, clickhouse, DirectReader(link), checkpoints, billers)
+        return None
+
+    async def _take_turns(self, handover: Handover, stores: Stores, stop: asyncio.Event) -> None:
+        purged_at = time.monotonic()
+        while not stop.is_set():
+            self._held.raise_bugs()
+            self._held.change.clear()
+            pause_s = float(self._settings.member_interval)
+            try:
+                partitions = await found_partitions(stores.link)
                 partitions |= set(range(self._settings.metering_partitions))
-                await self._share(link, clickhouse, reader, members, partitions)
+                turn = await handover.turn(partitions)
+                self._held.leave(turn.leave, handover.has_left)
+                for number in sorted(turn.begin):
+                    self._held.begin(number, self._task(number, stores))
+                if turn.awaited:
+                    pause_s = min(pause_s, _AWAITED_INTERVAL_S)
                 self._is_ready = True
                 if (
-                    owner_of("janitor", members) == self.member
+                    owner_of("janitor", turn.members) == self.member
                     and time.monotonic() - purged_at >= self._settings.janitor_interval
                 ):
                     purged_at = time.monotonic()
-                    await self._purge(link, reader)
+                    await self._purge(stores)
             except (Unavailable, Superseded, Refused) as error:
                 self._log.warning("membership.unavailable", problem=str(error))
-            await _wait(stop, float(self._settings.member_interval))
+            # Whoever waits for a partition that was left hears of it in the turn that follows.
+            await _wait(pause_s, stop, self._held.change)
 
-    async def _beat(self, link: NatsLink) -> list[str]:
-        """Say that we live; who else does."""
-        report = MemberReport(
-            self.member,
-            self._clock.now_ms(),
-            {number: report_of(task.state()) for number, (task, _) in self._tasks.items()},
-        )
-        bucket = await _bucket(link, subjects.MEMBERS_BUCKET)
-        with as_unavailable():
-            await bucket.put(self._key, msgspec.json.encode(report))
-            try:
-                keys = await bucket.keys()
-            except NoKeysError:
-                keys = []
-        members = [each.removeprefix("metering.") for each in keys if each.startswith("metering.")]
-        return sorted({*members, self.member})
+    def _reports(self) -> dict[int, PartitionReport]:
+        return {number: report_of(state) for number, state in self._held.states().items()}
 
-    async def _share(
-        self,
-        link: NatsLink,
-        clickhouse: ClickHouse,
-        reader: DirectReader,
-        members: list[str],
-        partitions: set[int],
-    ) -> None:
-        mine = share_of(self.member, members, partitions)
-        for number in set(self._tasks) - mine:
-            task, running = self._tasks.pop(number)
-            task.leave()
-            self._leaving.add(running)
-            running.add_done_callback(self._leaving.discard)
-            self._log.info("partition.left", partition=number)
-        missing = mine - set(self._tasks)
-        if not missing:
-            return
-        checkpoints = await _bucket(link, subjects.CHECKPOINTS_BUCKET)
-        books = await _bucket(link, subjects.PRICE_BOOKS_BUCKET)
-        billers = NatsBillers(books, self._clock.monotonic_ms)
-        for number in sorted(missing):
-            stream = NatsPartitionStream(link, reader, number)
-            meter = PartitionMeter(
+    def _task(self, number: int, stores: Stores) -> PartitionTask:
+        stream = NatsPartitionStream(stores.link, stores.reader, number)
+        meter = PartitionMeter(
+            number,
+            stream=stream,
+            checkpoints=NatsCheckpoints(stores.link, stores.checkpoints, number),
+            ledger=ClickHouseLedger(
+                stores.clickhouse,
                 number,
-                stream=stream,
-                checkpoints=NatsCheckpoints(link, checkpoints, number),
-                ledger=ClickHouseLedger(
-                    clickhouse,
-                    number,
-                    execution_max_s=float(self._settings.booking_execution_max),
-                ),
-                clock=self._clock,
-                billers=billers,
-                limits=self._settings.limits(),
-                build=self._build,
-                slots=self._slots,
-            )
-            task = PartitionTask(meter, stream, self._clock, self._log)
-            running = asyncio.create_task(task.run(), name=f"partition.{number}")
-            self._tasks[number] = (task, running)
+                execution_max_s=float(self._settings.booking_execution_max),
+            ),
+            clock=self._clock,
+            billers=stores.billers,
+            limits=self._settings.limits(),
+            build=self._build,
+            slots=self._slots,
+        )
+        return PartitionTask(meter, stream, self._clock, self._log)
 
-    async def _purge(self, link: NatsLink, reader: DirectReader) -> None:
+    async def _purge(self, stores: Stores) -> None:
         purged = await purge(
-            link,
-            reader,
-            await _bucket(link, subjects.CHECKPOINTS_BUCKET),
+            stores.link,
+            stores.reader,
+            stores.checkpoints,
             now_ms=self._clock.now_ms(),
             retention_ms=round(self._settings.replay_retention * 1000),
         )
         if purged:
             self._log.info("stream.purged", messages=purged)
-
-    def _raise_bugs(self) -> None:
-        """A partition's loop ends by itself only on a bug: the process ends with it, loudly."""
-        for _, running in self._tasks.values():
-            if running.done():
-                running.result()
-                raise AssertionError("a partition's loop has ended by itself")
-
-    async def _end_tasks(self) -> None:
-        for task, _ in self._tasks.values():
-            task.leave()
-        waiting = {running for _, running in self._tasks.values()} | self._leaving
-        if not waiting:
-            return
-        _, late = await asyncio.wait(waiting, timeout=float(self._settings.drain_s))
-        for running in late:
-            # Harmless: an insert that lives on has a deadline, and its batch a pending entry.
-            running.cancel()
-        if late:
-            await asyncio.wait(late, timeout=1.0)
-
-    async def _resign(self, link: NatsLink) -> None:
-        with contextlib.suppress(Unavailable, Refused, Superseded, TimeoutError):
-            async with asyncio.timeout(1.0):
-                bucket = await _bucket(link, subjects.MEMBERS_BUCKET)
-                with as_unavailable():
-                    await bucket.delete(self._key)
 
     async def _tell(self) -> None:
         run_dir(self._settings.data_path)
@@ -229,24 +206,26 @@ class Consumer:
             self._is_ready,
             self.member,
             self._clock.now_ms(),
-            {number: task.state() for number, (task, _) in sorted(self._tasks.items())},
+            dict(self._held.states()),
         )
         path = consumer_state_path(self._settings.data_path, self._number)
         write_atomically(path, msgspec.json.encode(state))
 
 
-async def _bucket(link: NatsLink, name: str) -> KeyValue:
-    with as_unavailable():
-        try:
-            return await link.jetstream.key_value(name)
-        except (BucketNotFoundError, KeyNotFoundError) as error:
-            raise Refused(f"there is no bucket {name}: run `tollway migrate`") from error
+async def _resign(members: NatsMembers) -> None:
+    with contextlib.suppress(Unavailable, Refused, Superseded, TimeoutError):
+        async with asyncio.timeout(1.0):
+            await members.resign()
 
 
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()
+async def _wait(seconds: float, *events: asyncio.Event) -> None:
+    """Until one of the events, at most so long."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waiting:
+            each.cancel()
 
 
 def _word(text: str) -> str:

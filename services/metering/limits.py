@@ -22,6 +22,7 @@ class Limits(msgspec.Struct, frozen=True):
     silence_settle_ms: int = 600_000
     ledger_check_ms: int = 10_000
     lost_check_ms: int = 5_000
+    look_ms: int = 500
     gap_ask_ms: int = 1_000
     bad_run_max: int = 100
     quarantined_max: int = 3

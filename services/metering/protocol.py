@@ -7,7 +7,7 @@ The checkpoint is a cache of the ledger; whoever holds its newest revision may i
 own clock refuses all earlier holders, and what is missing is read from the ledger itself.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
@@ -643,9 +643,12 @@ class PartitionMeter:
     # ---- recovering --------------------------------------------------------------------------
 
     async def _recover(self, checkpoint: Checkpoint, pending: Pending) -> None:
-        """Finish a batch whose insert was not seen to succeed, whoever began it."""
+        """Finish a batch whose insert was not seen to succeed, whoever began it.
+
+        Its owner may live, and be about to commit it: then nothing is left to recover.
+        """
         self.progress.recoveries += 1
-        await self._let_pass(pending.insert_by_ms)
+        await self._let_pass(pending.insert_by_ms, self._stands)
         if await self._unknown_marks(checkpoint):
             raise Unavailable(f"partition {self.partition}: the ledger is ahead of the checkpoint")
         reading = await self._collect(checkpoint, pending)
@@ -787,18 +790,29 @@ class PartitionMeter:
         if now_ms - self._ledger_checked_at_ms >= self._limits.ledger_check_ms:
             assert self._checkpoint is not None
             # An owner with nothing to write would not notice that it was superseded.
-            _, revision = await self._checkpoints.read()
-            if revision != self._revision:
-                raise Superseded(f"partition {self.partition}: another revision stands")
+            await self._stands()
             # Nor would a reader whose stream was replaced: it waits for a sequence that may not come.
             self._compare_with_stream(self._checkpoint, await self._stream.state())
             await self._sync_clock(self._checkpoint.last_batch_id, self._checkpoint.last_batch_rows)
 
-    async def _let_pass(self, insert_by_ms: int) -> None:
-        """Wait until nothing that had to be inserted by then can land any more."""
+    async def _stands(self) -> None:
+        """Raises Superseded when the checkpoint is not the one that was read or written last."""
+        _, revision = await self._checkpoints.read()
+        if revision != self._revision:
+            raise Superseded(f"partition {self.partition}: another revision stands")
+
+    async def _let_pass(
+        self, insert_by_ms: int, look: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Wait until nothing that had to be inserted by then can land any more.
+
+        `look` is called now and then; what it raises ends the wait.
+        """
         passed_at_ms = insert_by_ms + self._limits.execution_max_ms
         while (now_ms := await self._ledger.now_ms()) <= passed_at_ms:
-            await self._clock.sleep(min(passed_at_ms - now_ms + 1, 1_000) / 1000)
+            await self._clock.sleep(min(passed_at_ms - now_ms + 1, self._limits.look_ms) / 1000)
+            if look is not None:
+                await look()
         self._ledger_ahead_ms = now_ms - self._clock.monotonic_ms()
 
 

@@ -56,6 +56,7 @@ LIMITS = Limits(
     gap_ask_ms=50,
     ledger_check_ms=200,
     lost_check_ms=100,
+    look_ms=100,
 )
 EMPTY_BOOK = PriceBook.from_json(b'{"format":1,"source":"t","units":{},"providers":{}}')
 
@@ -531,7 +532,7 @@ class Owner:
         assert arrow is not None
         if fault in ("crash_before", "crash_after"):
             if fault == "crash_after":
-                self._quietly(arrow.effect)
+                self.quietly(arrow.effect)
             self._coroutine.close()
             self.restart()
             return
@@ -545,7 +546,7 @@ class Owner:
             self._fail()
             return
         if fault == "fail_after":
-            self._quietly(arrow.effect)
+            self.quietly(arrow.effect)
             self._fail()
             return
         if isinstance(arrow, Insert) and fault in ("token_only", "half", "zombie"):
@@ -554,7 +555,7 @@ class Owner:
                 delay = self.world.rng.choice((20, 300, 900, 1_400, 3_000))
                 self.world.late.append((self.world.now_ms + delay, arrow.effect))
             else:
-                self._quietly(lambda: arrow.with_fault(fault))
+                self.quietly(lambda: arrow.with_fault(fault))
             self._fail()
             return
         try:
@@ -567,7 +568,7 @@ class Owner:
     def _fail(self) -> None:
         self._advance(lambda: self._coroutine.throw(Unavailable("injected")))
 
-    def _quietly(self, effect: Callable[[], Any]) -> None:
+    def quietly(self, effect: Callable[[], Any]) -> None:
         try:
             effect()
         except (Unavailable, Superseded):
@@ -720,9 +721,9 @@ def run(schedule: Schedule, *, arrows_max: int = 4_000) -> Outcome:
     quiet_since_ms = None
     try:
         while len(arrows) < arrows_max:
-            _let_late_land(world)
+            land_what_is_late(world)
             is_calm = len(arrows) > 250
-            _ship_some(world, rng, schedule, is_calm)
+            ship_some(world, rng, transport_chance=schedule.transport_chance, is_calm=is_calm)
             ready = [owner for owner in owners if owner.is_ready()]
             if not ready:
                 world.now_ms = max(
@@ -732,7 +733,7 @@ def run(schedule: Schedule, *, arrows_max: int = 4_000) -> Outcome:
                         + [at_ms for at_ms, _ in world.late]
                     ),
                 )
-                if _is_done(world, truth):
+                if books_are_done(world, truth):
                     quiet_since_ms = quiet_since_ms or world.now_ms
                     if world.now_ms - quiet_since_ms > 3_000 and not world.late:
                         break
@@ -771,7 +772,7 @@ def run(schedule: Schedule, *, arrows_max: int = 4_000) -> Outcome:
         for owner in owners:
             owner.close()
     return Outcome(
-        _violations(world, truth),
+        violations_of(world, truth),
         arrows,
         world,
         [owner.refused for owner in owners if owner.refused],
@@ -779,7 +780,8 @@ def run(schedule: Schedule, *, arrows_max: int = 4_000) -> Outcome:
     )
 
 
-def _let_late_land(world: World) -> None:
+def land_what_is_late(world: World) -> None:
+    """Inserts that lived on in a thread of their own."""
     due = [effect for at_ms, effect in world.late if at_ms <= world.now_ms]
     world.late = [(at_ms, effect) for at_ms, effect in world.late if at_ms > world.now_ms]
     for effect in due:
@@ -789,10 +791,13 @@ def _let_late_land(world: World) -> None:
             continue
 
 
-def _ship_some(world: World, rng: random.Random, schedule: Schedule, is_calm: bool) -> None:
+def ship_some(
+    world: World, rng: random.Random, *, transport_chance: float = 0.0, is_calm: bool = True
+) -> None:
+    """A parcel of some journal, which the transport may lose, repeat, or bring out of order."""
     if not is_calm and rng.random() > 0.5:
         return
-    is_bent = not is_calm and rng.random() < schedule.transport_chance
+    is_bent = not is_calm and rng.random() < transport_chance
     world.ship(lose=is_bent and rng.random() < 0.5, twice=is_bent)
     if is_bent and rng.random() < 0.3:
         rng.choice(list(world.journals.values())).rewind(0)
@@ -812,7 +817,8 @@ def _shake_store(world: World, rng: random.Random, schedule: Schedule) -> None:
         world.roll_back_checkpoint(rng.randint(1, 6))
 
 
-def _is_done(world: World, truth: dict[bytes, int | None]) -> bool:
+def books_are_done(world: World, truth: dict[bytes, int | None]) -> bool:
+    """Whether all is shipped, booked and closed."""
     if any(not journal.end_is_sent for journal in world.journals.values()):
         return False
     checkpoint = None if world.checkpoint is None else decode(world.checkpoint)
@@ -830,7 +836,8 @@ def _is_done(world: World, truth: dict[bytes, int | None]) -> bool:
     )
 
 
-def _violations(world: World, truth: dict[bytes, int | None]) -> list[str]:
+def violations_of(world: World, truth: dict[bytes, int | None]) -> list[str]:
+    """How the books differ from the truth."""
     violations = []
     net = world.net()
     for event_id, price in truth.items():
@@ -842,6 +849,6 @@ def _violations(world: World, truth: dict[bytes, int | None]) -> list[str]:
     violations += [f"event {event_id.hex()} was never sent" for event_id in net]
     if world.committed_fell:
         violations.append("committed fell")
-    if not _is_done(world, truth):
+    if not books_are_done(world, truth):
         violations.append("did not come to rest")
     return violations

@@ -146,7 +146,7 @@ def test_a_batch_recovered_by_another_build_keeps_its_net_requests() -> None:
 class NoDeadline(PartitionMeter):
     """Recovery does not wait, and the ledger does not refuse (see `no_deadline`)."""
 
-    async def _let_pass(self, insert_by_ms: int) -> None:
+    async def _let_pass(self, insert_by_ms: int, look: object = None) -> None:
         return
 
 

@@ -137,6 +137,42 @@ async def test_consumers_share_partitions_and_hand_over_when_one_stops(
     assert (await stack.totals())["wrong"] == 0
 
 
+async def test_a_consumer_that_joins_under_load_takes_partitions_over_between_batches(
+    stack: Stack, consumers: Consumers
+) -> None:
+    """Nobody finds a batch half done: the one who holds a partition ends its batch before it goes."""
+    limits = {"BATCH_ROWS_MAX": "100", "BOOKING_DEADLINE_S": "15", "BOOKING_EXECUTION_MAX": "10"}
+    shippers = [await stack.shipper(partition) for partition in range(4)]
+
+    async def ship(count: int) -> None:
+        for shipper in shippers:
+            shipper.write(exchanges(count))
+            await shipper.ship(records_per_parcel=50)
+
+    await ship(1_000)
+    consumers.start(1, **limits)
+
+    async def has_begun() -> bool:
+        return (await stack.totals())["rows"] > 0
+
+    await eventually(has_begun)
+    consumers.start(2, **limits)
+
+    async def is_shared() -> bool:
+        states = [consumers.state(number) for number in (1, 2)]
+        return all(state is not None and len(state.partitions) == 2 for state in states)
+
+    await eventually(is_shared)
+    await ship(100)
+    await eventually(lambda: has_booked(stack, 4_400))
+    for number in (1, 2):
+        state = consumers.state(number)
+        assert state is not None
+        for partition in state.partitions.values():
+            assert (partition.progress.recoveries, partition.problem) == (0, None)
+    assert await stack.totals() == {"rows": 4_400, "events": 4_400, "requests": 4_400, "wrong": 0}
+
+
 async def test_a_consumer_paused_with_its_insert_on_the_way_does_no_harm(
     stack: Stack, consumers: Consumers, nats_server: NatsServer
 ) -> None:
