@@ -37,7 +37,7 @@ _NUMBERS: Final = (
 _AZURE_PARAMS: Final = ("apiVersion", "deploymentId")
 
 
-def check(new: NewRoute, dialect_by_provider: Mapping[str, str], title: str) -> None:
+def check(new: NewRoute, dialects_by_provider: Mapping[str, frozenset[str]], title: str) -> None:
     """Raises Invalid; `title` is the error's where the original's is not the one of validation."""
     steps = new.steps or []
     wrong = [
@@ -48,8 +48,8 @@ def check(new: NewRoute, dialect_by_provider: Mapping[str, str], title: str) -> 
         *([] if new.retry_strategy in ("", "exponential", "constant") else ["retryStrategy"]),
     ]
     for i, step in enumerate(steps[:STEPS_MAX]):
-        if step.provider and step.provider not in dialect_by_provider:
-            supported = ", ".join(sorted(dialect_by_provider))
+        if step.provider and step.provider not in dialects_by_provider:
+            supported = ", ".join(sorted(dialects_by_provider))
             raise Invalid(
                 f"steps.[{i}].provider is not supported. Only {supported} are supported",
                 kind=KIND,
@@ -63,7 +63,7 @@ def check(new: NewRoute, dialect_by_provider: Mapping[str, str], title: str) -> 
         wrong.append("failoverOn")
     if wrong:
         raise Invalid(f"invalid fields in route: {','.join(wrong)}")
-    _check_congruence(new, dialect_by_provider, title)
+    _check_congruence(new, dialects_by_provider, title)
     if holds_nul([new.name, new.path, new.request_format, *(new.key_ids or ())]):
         raise Invalid("NUL is not allowed")
     for step in steps:
@@ -72,14 +72,16 @@ def check(new: NewRoute, dialect_by_provider: Mapping[str, str], title: str) -> 
             raise Invalid("NUL is not allowed")
 
 
-def _check_congruence(new: NewRoute, dialect_by_provider: Mapping[str, str], title: str) -> None:
-    """One API, and one kind of answer; a format that is given says itself which kind it is."""
+def _check_congruence(
+    new: NewRoute, dialects_by_provider: Mapping[str, frozenset[str]], title: str
+) -> None:
+    """An API in common, and one kind of answer; a format that is given says itself which kind it is."""
     steps = new.steps or []
-    dialects = sorted({dialect_by_provider[step.provider] for step in steps})
-    if len(dialects) > 1:
+    spoken = [dialects_by_provider[step.provider] for step in steps]
+    if not frozenset.intersection(*spoken):
         raise Invalid(
             "steps must have congruent providers."
-            f" APIs of {' and '.join(dialects)} cannot be in the same route config",
+            " Providers without an API in common cannot be in the same route config",
             kind=KIND,
             title=title,
         )

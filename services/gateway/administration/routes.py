@@ -20,11 +20,9 @@ _CREATING: Final = "creating a route error"
 _UPDATING: Final = "updating a route error"
 
 
-def dialects(providers: Mapping[str, Provider]) -> dict[str, str]:
-    """The dialect of every provider that a step may name."""
-    known = {name: provider.dialect for name, provider in providers.items()}
-    # Azure speaks OpenAI's API whether or not it can be called yet.
-    return {"azure": "openai", **known}
+def dialects(providers: Mapping[str, Provider]) -> dict[str, frozenset[str]]:
+    """The dialects of every provider that a step may name."""
+    return {name: frozenset(provider.auth) for name, provider in providers.items()}
 
 
 async def create(new: NewRoute, change: Change, providers: Mapping[str, Provider]) -> Route:
