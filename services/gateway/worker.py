@@ -14,6 +14,7 @@ import uvloop
 
 from gateway.adapters.worker_states import state_path
 from gateway.bootstrap import DataWorker, admin, data_worker
+from gateway.configuration.fingerprint import as_text
 from gateway.recording.settings import JournalSettings
 from gateway.settings import GatewaySettings, load_settings
 from runtime.logs import LogSettings, take_over_stdlib, to_stream
@@ -30,12 +31,16 @@ EVENT_OVERHEAD_BYTES_MAX = 1024 * 1024
 
 
 class WorkerState(msgspec.Struct, frozen=True):
-    """What a data worker says of itself, in `<DATA_DIR>/run/gateway-worker-<index>.state.json`."""
+    """What a data worker says of itself, in `<DATA_DIR>/run/gateway-worker-<index>.state.json`.
+
+    Workers with equal fingerprints have the same configuration in force.
+    """
 
     pid: int
     birth: str | None
     is_ready: bool
     configuration_revision: int
+    configuration_fingerprint: str
     keys: int
     counts: dict[str, int]
     journal: dict[str, object]
@@ -49,6 +54,7 @@ def _state(worker: DataWorker) -> WorkerState:
         birth=birth_mark(os.getpid()),
         is_ready=worker.is_ready,
         configuration_revision=snapshot.revision,
+        configuration_fingerprint=as_text(snapshot.fingerprint),
         keys=len(snapshot.principal_by_digest),
         counts=counts,
         journal=msgspec.to_builtins(worker.journal.facts()),
