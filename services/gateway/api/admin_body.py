@@ -1,7 +1,7 @@
 """Reads the JSON body of an admin request the way Go does: unknown members ignored, null absent."""
 
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
 from litestar import Request
@@ -45,6 +45,8 @@ def _value(text: bytes, annotated: Any) -> Any:
     kinds = [kind for kind in get_args(annotated) if kind not in (NoneType, msgspec.UnsetType)]
     # A list's argument is its element; of a union with None, or with UNSET, one kind is left.
     kind = annotated if get_origin(annotated) in (list, dict) or not kinds else kinds[0]
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
     if kind is msgspec.Raw:
         return msgspec.Raw(text)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
