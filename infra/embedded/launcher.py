@@ -34,6 +34,7 @@ from infra.embedded.settings import EmbeddedSettings
 from runtime.children import Child, RestartLimits, Step, Supervisor, run_until_signal
 from runtime.logs import Log, LogFileSettings, LogSettings, RotatedFile, tail
 from runtime.ports import require_free
+from runtime.sealing import make_key_file
 from runtime.settings import Duration, Secret, load
 from runtime.spawn import Spawned
 from runtime.state import ProcessState
@@ -71,6 +72,10 @@ class LauncherSettings(msgspec.Struct, frozen=True):
     admin_pass: Annotated[
         Secret, msgspec.Meta(description="what admin callers, the launcher too, send as X-API-KEY")
     ] = Secret("")
+    secrets_key: Annotated[
+        Secret, msgspec.Meta(description="passed on; not set: a key is made in the data directory")
+    ] = Secret("")
+    secrets_key_file: Annotated[str, msgspec.Meta(description="passed on, as SECRETS_KEY")] = ""
     allow_private_upstreams: Annotated[
         bool | None,
         msgspec.Meta(description="passed on; not set: true with the demo, whose provider is here"),
@@ -113,6 +118,7 @@ async def run_up(options: UpOptions, observer: Observer) -> int:
         for port in (options.proxy_port, options.admin_port, options.reporting_port):
             require_free(port)
         up = await _Up.plan(options, data_dir)
+        up.make_secrets_key()
         supervisor = up.supervisor(observer)
 
         async def on_ready() -> None:
@@ -184,6 +190,14 @@ class _Up:
             "PYTHONUNBUFFERED": "1",
             "ALLOW_PRIVATE_UPSTREAMS": "true" if allows_private else "false",
         }
+
+    def make_secrets_key(self) -> None:
+        """A key to seal provider secrets with, unless there is one. Raises OSError.
+
+        A file that somebody named is theirs to make: a new key would hide that theirs is missing.
+        """
+        if not (self._settings.secrets_key or self._settings.secrets_key_file):
+            make_key_file(self._data_dir / "secrets.key")
 
     def supervisor(self, observer: Observer) -> Supervisor:
         """Everything in its order; members of a tuple start together."""

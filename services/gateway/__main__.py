@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.adapters.seal_keys import check_seal_keys
 from gateway.adapters.worker_states import state_path
 from gateway.settings import GatewaySettings, load_settings
 from gateway.worker import WorkerState, load_journal_settings
@@ -130,6 +131,7 @@ def main() -> int:
     try:
         settings = load_settings()
         journal_settings = load_journal_settings(settings)
+        check_seal_keys(settings)
         if arguments.check_config:
             _check_config(settings, journal_settings)
             return 0

@@ -9,16 +9,18 @@ import msgspec
 from litestar import Litestar
 
 from contracts.config.provider_settings import ProviderSetting
-from gateway.adapters.clear_sealer import ClearSealer
 from gateway.adapters.nats_bus import NatsBus
 from gateway.adapters.postgres import open_pool
 from gateway.adapters.postgres_config import PostgresConfiguration
 from gateway.adapters.postgres_store import PostgresStore
+from gateway.adapters.seal_keys import seal_keys
+from gateway.adapters.sealer import SchemeSealer
 from gateway.adapters.stored_tokens import StoredTokens
 from gateway.adapters.upstream_guard import UpstreamGuard
 from gateway.adapters.upstream_settings import CheckAddress, UpstreamSettings
 from gateway.adapters.upstreams import open_upstream
 from gateway.adapters.worker_states import workers_not_ready
+from gateway.administration.provider_settings import SettingMeans
 from gateway.administration.store import Store, StoreUnavailable
 from gateway.api import (
     admin_tokens,
@@ -26,6 +28,7 @@ from gateway.api import (
     custom_providers,
     health,
     keys,
+    model_aliases,
     openapi_page,
     policies,
     provider_settings,
@@ -121,6 +124,20 @@ def upstream_guard(settings: GatewaySettings) -> UpstreamGuard:
     )
 
 
+@asynccontextmanager
+async def sealer(settings: GatewaySettings) -> AsyncIterator[Sealer]:
+    """What seals and unseals the secrets of provider settings. Raises BadSettings."""
+    keys_of_secrets = seal_keys(settings)
+    if not (settings.encryption_endpoint or settings.decryption_endpoint):
+        yield SchemeSealer(keys_of_secrets)
+        return
+    # Imported here: a worker that never needs httpx does not pay for it.
+    from gateway.adapters.external_sealer import open_external_sealer
+
+    async with open_external_sealer(settings) as external:
+        yield SchemeSealer(keys_of_secrets, external, seals_externally=settings.enable_encryption)
+
+
 def target_maker(sealer: Sealer) -> TargetMaker:
     """Targets with their secrets, of every provider there is."""
 
@@ -168,7 +185,7 @@ async def data_worker(
         pool = await stack.enter_async_context(open_pool(settings))
         configuration = Configuration(
             PostgresConfiguration(pool, settings),
-            target_maker(ClearSealer()),
+            target_maker(await stack.enter_async_context(sealer(settings))),
             float(settings.in_memory_db_update_interval),
         )
         await _following(configuration)
@@ -213,7 +230,15 @@ async def admin(settings: GatewaySettings) -> AsyncIterator[AdminGate]:
         yield admin_app(
             [
                 *keys.handlers(store),
-                *provider_settings.handlers(store, ClearSealer(), PROVIDERS),
+                *provider_settings.handlers(
+                    store,
+                    SettingMeans(
+                        await stack.enter_async_context(sealer(settings)),
+                        PROVIDERS,
+                        upstream_guard(settings).check_url,
+                    ),
+                ),
+                *model_aliases.handlers(store),
                 *users.handlers(store),
                 *custom_providers.handlers(store, upstream_guard(settings).check_url),
                 *routes.handlers(store, PROVIDERS),

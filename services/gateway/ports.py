@@ -169,13 +169,20 @@ class Sealer(Protocol):
         """What was sealed for this setting. Raises SealBroken, SealUnavailable."""
         ...
 
+    def is_current(self, sealed: str) -> bool:
+        """Whether it is sealed as `seal` would seal it now."""
+        ...
+
 
 class SealBroken(Exception):
-    """Sealed with a key that is not here, for another setting, or damaged."""
+    """Sealed for another setting, or damaged. Trying again will not help."""
 
 
 class SealUnavailable(Exception):
-    """Nothing to seal or unseal with at the moment; the same may succeed later."""
+    """Nothing to seal or unseal with at the moment: a key that is not here, no answer.
+
+    The same may succeed later. The message is for an operator, and holds no secret.
+    """
 
 
 class JournalUnavailable(Exception):

@@ -53,6 +53,21 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     nats_creds: Annotated[str, _d("NATS credentials file")] = ""
     nats_tls_ca: Annotated[str, _d("CA file for NATS over TLS")] = ""
 
+    secrets_key: Annotated[
+        Secret, _d("what provider secrets are sealed with: 32 bytes in base64, newest first")
+    ] = Secret("")
+    secrets_key_file: Annotated[
+        str, _d("file of such keys, mode 0600; empty: secrets.key in DATA_DIR")
+    ] = ""
+    enable_encryption: Annotated[bool, _d("seal provider secrets by ENCRYPTION_ENDPOINT")] = False
+    encryption_endpoint: Annotated[str, _d("encrypts: POST {secret} to {encryptedSecret}")] = ""
+    decryption_endpoint: Annotated[str, _d("decrypts: POST {secret} to {decryptedSecret}")] = ""
+    encryption_timeout: Annotated[Duration, _d("limit of one call of the two")] = Duration(5)
+    audience: Annotated[str, _d("of the Google ID token the two are sent; empty: none")] = ""
+    gce_metadata_host: Annotated[str, _d("where that token comes from")] = (
+        "metadata.google.internal"
+    )
+
     proxy_timeout: Annotated[Duration, _d("longest exchange, stream included")] = Duration(600)
     drain_s: Annotated[Duration, _d("how long a stop waits for exchanges under way")] = Duration(30)
     journal_stop: Annotated[
@@ -112,6 +127,11 @@ class GatewaySettings(msgspec.Struct, frozen=True):
         return Path(self.data_dir).resolve() / "run"
 
     @property
+    def secrets_key_path(self) -> Path:
+        """Where the keys of secrets are, unless they are in SECRETS_KEY."""
+        return Path(self.secrets_key_file or Path(self.data_dir) / "secrets.key").resolve()
+
+    @property
     def worker_count(self) -> int:
         """Data workers to start."""
         return self.gateway_workers or len(os.sched_getaffinity(0))
@@ -127,4 +147,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> GatewaySettings:
                 " set: set ADMIN_PASS, or listen on 127.0.0.1"
             ]
         )
+    endpoints = ("encryption_endpoint", "decryption_endpoint")
+    unset = [name.upper() for name in endpoints if not getattr(settings, name)]
+    if settings.enable_encryption and unset:
+        raise BadSettings([f"{name} is not set, and ENABLE_ENCRYPTION is" for name in unset])
     return settings

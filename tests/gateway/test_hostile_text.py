@@ -13,7 +13,7 @@ from gateway.administration.keys import NewKey, check
 from gateway.configuration.draft import apply
 from gateway.configuration.items import Changes, Item
 from gateway.configuration.snapshot import EMPTY
-from gateway.configuration.watcher import make_targets
+from gateway.configuration.targets import TargetsInTime
 from gateway.dispatch.relay import Transcript, UsageStripper
 from gateway.endpoints.bodies import model_and_user as parse
 from gateway.endpoints.splices import ask_usage
@@ -170,7 +170,8 @@ async def test_one_broken_setting_leaves_the_others_in_force(broken, caplog):
     items = (stored_setting(1, {"apikey": "k"}), stored_setting(2, **broken))
     changes = Changes(9, items, frozenset(), is_full=True)
 
-    snapshot = apply(EMPTY, changes, await make_targets(changes, target_of))
+    targets = TargetsInTime(target_of, lambda: None)
+    snapshot = apply(EMPTY, *await targets.of(changes, EMPTY.target_by_setting))
 
     assert set(snapshot.target_by_setting) == {"s1"}
     assert snapshot.revision == 9

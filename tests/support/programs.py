@@ -1,5 +1,6 @@
 """Our own programs as test handles: real child processes, stopped or killed with the test."""
 
+import base64
 import os
 import signal
 import subprocess
@@ -11,6 +12,10 @@ from pathlib import Path
 import httpx
 
 from support.servers import dies_with_parent, free_port
+
+
+SECRETS_KEY = base64.b64encode(bytes(range(32))).decode()
+"""What gateways under test seal provider secrets with."""
 
 
 class Program:
@@ -99,6 +104,7 @@ class Gateway(Program):
                 "DRAIN_S": "5",
                 "JOURNAL_STOP": "1",
                 "ALLOW_PRIVATE_UPSTREAMS": "true",
+                "SECRETS_KEY": SECRETS_KEY,
                 **env,
             },
             directory / "gateway.log",

@@ -58,6 +58,8 @@ def show_problem(_: Request[Any, Any, Any], problem: AdminProblem) -> Response[d
         },
         status_code=problem.status,
         media_type="application/json",
+        # What is left of a body that is too long will not be read.
+        headers={"connection": "close"} if problem.status == 413 else None,
     )
 
 

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+import msgspec
+
 from contracts.config.provider_settings import ProviderSetting
 from gateway.configuration.items import Changes, Item
 from gateway.ports import SealUnavailable
@@ -39,11 +41,11 @@ class TargetsInTime:
 
     async def of(
         self, changes: Changes, in_force: Mapping[str, Target], *, is_first: bool = False
-    ) -> dict[str, Target]:
-        """Targets of the changed settings by id.
+    ) -> tuple[Changes, dict[str, Target]]:
+        """What goes into force now: the changes, and targets of their settings by id.
 
-        A late one is what is `in_force`, if anything is. One that cannot be called is left out,
-        loudly.
+        In place of a late setting stands what is `in_force`, at its own revision; nothing when
+        nothing is. One that cannot be called has no target, loudly.
         """
         if changes.is_full:
             await self.close()
@@ -63,17 +65,23 @@ class TargetsInTime:
                     attempt.cancel()
                 raise
         targets: dict[str, Target] = {}
+        items = [item for item in changes.items if item.kind != "provider_setting"]
         for item_id, attempt in attempts.items():
+            item = settings[item_id]
             if attempt.done() and not _is_to_be_repeated(attempt):
                 target = _outcome(item_id, attempt)
             else:
                 self._late[item_id] = asyncio.create_task(
-                    self._later(settings[item_id], attempt), name="configuration.target"
+                    self._later(item, attempt), name="configuration.target"
                 )
                 target = in_force.get(item_id)
+                if target is None:
+                    continue
+                item = msgspec.structs.replace(item, revision=target.ref.revision)
+            items.append(item)
             if target is not None:
                 targets[item_id] = target
-        return targets
+        return msgspec.structs.replace(changes, items=tuple(items)), targets
 
     def take_late(self) -> tuple[tuple[Item, ...], dict[str, Target]]:
         """Settings that have become ready since, and their targets: without one, out of force."""

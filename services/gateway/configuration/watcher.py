@@ -6,35 +6,14 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, Protocol
 
-from contracts.config.provider_settings import ProviderSetting
-from gateway.configuration.draft import Draft
+from gateway.configuration.draft import Draft, apply
 from gateway.configuration.items import Changes
 from gateway.configuration.snapshot import EMPTY, Snapshot
-from gateway.values import Target
+from gateway.configuration.targets import TargetMaker, TargetsInTime
 
 log = logging.getLogger(__name__)
 
 _RETRY_S: Final = 0.2
-
-TargetMaker = Callable[[ProviderSetting, int], Awaitable[Target]]
-"""From a setting and its revision."""
-
-
-async def make_targets(changes: Changes, make_target: TargetMaker) -> dict[str, Target]:
-    """Targets of the changed settings by id; one that cannot be called is left out, loudly."""
-    targets: dict[str, Target] = {}
-    for item in changes.items:
-        setting = item.value
-        if not isinstance(setting, ProviderSetting):
-            continue
-        try:
-            targets[item.id] = await make_target(setting, item.revision)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong, it cannot be called
-            # The kind only: the text of some errors holds what the setting holds.
-            log.error(
-                "configuration.setting_unusable id=%s error=%s", item.id, type(error).__name__
-            )
-    return targets
 
 
 class ConfigurationSource(Protocol):
@@ -65,14 +44,15 @@ class Configuration:
     ) -> None:
         self.snapshot: Snapshot = EMPTY
         self._source = source
-        self._make_target = make_target
         self._poll_interval_s = poll_interval_s
         self._wake = asyncio.Event()
+        self._targets = TargetsInTime(make_target, self._wake.set)
         self._is_doubtful = False
         """The database may have become another one: a revision alone does not say so."""
 
     async def refresh(self) -> None:
         """Read what changed and swap the snapshot."""
+        self._take_late_targets()
         await self._read_since(self.snapshot.revision)
         if self._is_doubtful:
             revision, fingerprint = await self._source.fingerprint()
@@ -91,15 +71,26 @@ class Configuration:
                     if not part.is_full and part.revision == revision:
                         return
                     draft = Draft(EMPTY if part.is_full else self.snapshot)
-                draft.take(part, await make_targets(part, self._make_target))
+                in_force = self.snapshot.target_by_setting
+                is_first = self.snapshot is EMPTY
+                draft.take(*await self._targets.of(part, in_force, is_first=is_first))
         if draft is not None:
             self.snapshot = draft.done()
 
+    def _take_late_targets(self) -> None:
+        items, targets = self._targets.take_late()
+        if items:
+            late = Changes(self.snapshot.revision, items, frozenset(), is_full=False)
+            self.snapshot = apply(self.snapshot, late, targets)
+
     async def run(self) -> None:
         """Follow the store until cancelled. An unreachable store leaves the last snapshot in force."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._listen(), name="configuration.listen")
-            tasks.create_task(self._follow(), name="configuration.follow")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._listen(), name="configuration.listen")
+                tasks.create_task(self._follow(), name="configuration.follow")
+        finally:
+            await self._targets.close()
 
     async def _listen(self) -> None:
         is_again = False
