@@ -116,7 +116,7 @@ class AdminGate:
                 else:
                     refusal = _unauthorized(path) if caller is None else None
             if refusal is not None:
-                await _send_refusal(send, refusal)
+                await _send_refusal(send, refusal, closes=_has_body(headers))
                 return
         if not self._routes.is_known(method, path):
             await self._send_elsewhere(send, scope)
@@ -205,13 +205,20 @@ def _unavailable(path: str) -> Refusal:
     )
 
 
-async def _send_refusal(send: Any, refusal: Refusal) -> None:
+def _has_body(headers: Mapping[str, str]) -> bool:
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
+async def _send_refusal(send: Any, refusal: Refusal, *, closes: bool) -> None:
     # A path may hold what is no text; what is shown of it is.
     shown = refusal.instance.encode("utf-8", "replace").decode()
     content = msgspec.json.encode(msgspec.structs.replace(refusal, instance=shown))
     headers = [(b"content-type", b"application/json; charset=utf-8")]
     if refusal.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="tollway"'))
+    if closes:
+        # The body was not read: what comes next on this connection is no request.
+        headers.append((b"connection", b"close"))
     await _send(send, refusal.status, content, headers)
 
 

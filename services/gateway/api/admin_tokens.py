@@ -83,7 +83,7 @@ def handlers(store: Store) -> list[Any]:
         )
 
     @delete(f"{_PATH}/{{id:str}}", status_code=200, opt=promises(_DELETE))
-    async def delete_token(request: Request[Any, Any, Any]) -> Response[None]:
+    async def delete_token(request: Request[Any, Any, Any]) -> Response[bytes]:
         with refusing(
             f"{_PATH}/:id",
             "admin token validation failed",
@@ -91,6 +91,6 @@ def handlers(store: Store) -> list[Any]:
         ):
             async with store.change(actor_of(request)) as change:
                 await admin_tokens.delete(request.path_params["id"], change)
-        return Response(None, status_code=200)
+        return Response(b"", media_type="text/plain")
 
     return [create_token, list_tokens, delete_token]

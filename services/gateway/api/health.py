@@ -44,8 +44,8 @@ def handlers(checks: Mapping[str, Check]) -> list[Any]:
     """Both are open: they say nothing that a caller could use."""
 
     @get("/api/health", opt=promises(_HEALTH))
-    async def health() -> Response[None]:
-        return Response(None, status_code=200)
+    async def health() -> Response[bytes]:
+        return Response(b"", media_type="text/plain")
 
     @get("/api/ready", opt=promises(_READY))
     async def ready() -> Response[Readiness]:
