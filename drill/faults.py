@@ -16,7 +16,14 @@ from typing import Final
 
 import psutil
 
-from drill.installation import DEADLINE_S, EXECUTION_S, MEMBER_TTL_S, SUPERVISORS, Installation
+from drill.installation import (
+    DEADLINE_S,
+    EXECUTION_S,
+    MEMBER_TTL_S,
+    SERVERS,
+    SUPERVISORS,
+    Installation,
+)
 from drill.programs import send
 from drill.proxy import Proxy, Seam
 from drill.stores import Broker, Part, busyness, copy_aside, put_back, store_paths
@@ -97,14 +104,28 @@ async def _children_gone(installation: Installation, supervisor: str) -> None:
 async def pause(
     installation: Installation, target: str, seconds: float, chance: random.Random
 ) -> str:
-    """SIGSTOP one process, SIGCONT it later."""
+    """SIGSTOP one process, of a server with all of its children, SIGCONT it later."""
     pids = installation.pids(target)
     if not pids:
         raise NotInjected(f"no {target} runs")
     pid = chance.choice(sorted(pids))
-    async with paused(pid):
-        await asyncio.sleep(seconds)
+    # Postgres answers from a process a connection: its parent alone would not be missed.
+    children = _descendants(pid) if target in SERVERS else []
+    try:
+        async with paused(pid):
+            for child in children:
+                send(child, signal.SIGSTOP)
+            await asyncio.sleep(seconds)
+    finally:
+        for child in children:
+            send(child, signal.SIGCONT)
     return f"pause {target} {seconds:g} s"
+
+
+def _descendants(pid: int) -> list[int]:
+    with contextlib.suppress(psutil.Error):
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    return []
 
 
 @contextlib.asynccontextmanager

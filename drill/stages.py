@@ -107,9 +107,10 @@ def replaced(how: str, store: str, sentence: str = "") -> Stage:
         else:
             during = 20 if store == "clickhouse" else 0
             await scenarios.restore(installation, load, store, during=during)  # type: ignore[arg-type]
-        await load.burst(20)
         if sentence and is_protected:
             await scenarios.refused_with(installation, sentence)
+        await load.burst(10)
+        if sentence and is_protected:
             await scenarios.resync(installation)
 
     return stage

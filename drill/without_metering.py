@@ -75,12 +75,14 @@ def repeats_taken() -> None:
 
     def again(position: Any, headers: Any, content: bytes, *, is_lost: bool) -> Any:
         standing = stand(position, headers, content, is_lost=is_lost)
-        if not isinstance(standing, Behind) or headers.count == 0:
+        if position is None or headers.count == 0 or headers.offset >= position.offset:
             return standing
         once_more = stand(None, headers, content, is_lost=True)
-        if not isinstance(once_more, Next):
-            return standing
-        return msgspec.structs.replace(once_more, position=position, jumped_bytes=0)
+        if isinstance(standing, Next) and isinstance(once_more, Next):
+            return msgspec.structs.replace(standing, records=once_more.records)
+        if isinstance(standing, Behind) and isinstance(once_more, Next):
+            return msgspec.structs.replace(once_more, position=position, jumped_bytes=0)
+        return standing
 
     stand = replace(reading, "stand", again)
 
