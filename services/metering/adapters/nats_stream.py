@@ -20,6 +20,11 @@ from metering.ports import DeadLetter, Message, Refused, StreamState, Unavailabl
 
 _GET: Final = f"$JS.API.DIRECT.GET.{subjects.EXCHANGES_STREAM}"
 _MESSAGES_PER_GET: Final = 256
+_BYTES_PER_GET: Final = 4 * 1024 * 1024
+_GETS_AT_ONCE: Final = 4
+"""The server closes a connection that owes it 64 MB of reading, and a process that builds a batch
+does not read meanwhile: so all partitions together ask for no more than a quarter of that."""
+
 _TRIES: Final = 3
 _PENDING_BYTES_MAX: Final = 512 * 1024 * 1024
 _END_OF_BATCH: Final = "204"
@@ -40,6 +45,7 @@ class DirectReader:
         link.on_lost.append(self._on_lost)
         self._subscription: Subscription | None = None
         self._number = 0
+        self._gets = asyncio.Semaphore(_GETS_AT_ONCE)
         self.left = 0
         """Messages of the subject behind the newest batch."""
 
@@ -52,7 +58,7 @@ class DirectReader:
             "seq": max(first_seq, 1),
             "next_by_subj": subject,
             "batch": _MESSAGES_PER_GET,
-            "max_bytes": max(bytes_max, 1),
+            "max_bytes": min(max(bytes_max, 1), _BYTES_PER_GET),
         }
         return await self._ask(request)
 
@@ -71,7 +77,8 @@ class DirectReader:
         for _ in range(_TRIES):
             try:
                 with as_unavailable():
-                    return await self._ask_once(msgspec.json.encode(request))
+                    async with self._gets:
+                        return await self._ask_once(msgspec.json.encode(request))
             except _Broken as broken:
                 failure = broken
         raise Unavailable(f"NATS: {failure} (direct get {request})")
