@@ -211,8 +211,8 @@ def test_a_broken_key_is_out_of_force_and_alone(broken):
     assert set(before.principal_by_key_id) == {"k2"}
 
     rows = [stored_key("k1", key_hash="cd" * 32), stored_key("k2", **broken)]
-    items, gone = read_rows(rows)
-    after = apply(before, Changes(2, items, gone, is_full=False), {})
+    items, broken_ones = read_rows(rows)
+    after = apply(before, Changes(2, items, frozenset(), False, broken_ones), {})
 
     assert set(after.principal_by_key_id) == {"k1"}
     assert len(after.principal_by_digest) == 1

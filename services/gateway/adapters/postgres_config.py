@@ -11,14 +11,14 @@ import msgspec
 from contracts.config.kinds import STRUCT_BY_KIND
 from gateway.adapters.postgres import CHANNEL, connect_arguments
 from gateway.configuration.fingerprint import FINGERPRINT_BITS
-from gateway.configuration.items import Changes, Item
+from gateway.configuration.items import Broken, Changes, Item
 from gateway.configuration.snapshot import KINDS
 from gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
 
-ROWS_A_PART: Final = 500
-"""Decoded and put in force in some five milliseconds, between which requests are served."""
+ROWS_A_PART: Final = 200
+"""Requests are served between parts."""
 
 _NEWEST: Final = (
     "coalesce(greatest("
@@ -67,7 +67,7 @@ class PostgresConfiguration:
                 rows = await cursor.fetch(ROWS_A_PART)
                 if rows or is_first:
                     items, broken = read_rows(rows)
-                    yield Changes(newest, items, deleted | broken, is_full and is_first)
+                    yield Changes(newest, items, deleted, is_full and is_first, broken)
                 if len(rows) < ROWS_A_PART:
                     return
                 is_first, deleted = False, frozenset()
@@ -105,22 +105,17 @@ class PostgresConfiguration:
         return until_lost()
 
 
-def read_rows(
-    rows: Iterable[Iterable[Any]],
-) -> tuple[tuple[Item, ...], frozenset[tuple[str, str]]]:
+def read_rows(rows: Iterable[Iterable[Any]]) -> tuple[tuple[Item, ...], tuple[Broken, ...]]:
     """Rows (kind, id, revision, document) as values, and those that make no sense.
 
     The latter are not in force, whatever they were before.
     """
     items: list[Item] = []
-    broken: set[tuple[str, str]] = set()
+    broken: list[Broken] = []
     for kind, item_id, revision, document in rows:
-        decoder = _decoders.get(kind)
-        if decoder is None:
-            continue
         try:
-            items.append(Item(kind, item_id, revision, decoder.decode(document)))
+            items.append(Item(kind, item_id, revision, _decoders[kind].decode(document)))
         except msgspec.DecodeError as error:
             log.error("configuration.item_broken kind=%s id=%s error=%s", kind, item_id, error)
-            broken.add((kind, item_id))
-    return tuple(items), frozenset(broken)
+            broken.append(Broken(kind, item_id, revision))
+    return tuple(items), tuple(broken)

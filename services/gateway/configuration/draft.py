@@ -41,6 +41,7 @@ class Draft:
         self._targets = TableDraft(base.target_by_setting)
         self._items: dict[str, TableDraft[str, Item]] = {}
         self._indexes: dict[str, TableDraft[str, Any]] = {}
+        self._unusable = dict(base.unusable)
         self._shared: dict[Any, Any] = {}
 
     def take(self, changes: Changes, targets: Mapping[str, Target]) -> None:
@@ -51,15 +52,12 @@ class Draft:
         """
         self._revision = changes.revision
         for kind, item_id in changes.deleted:
-            if kind == "key":
-                self._drop_key(item_id)
-            elif kind == "user":
-                self._drop_user(item_id)
-            elif kind == "provider_setting":
-                self._drop_target(item_id)
-            elif kind in INDEX_BY_KIND:
-                self._drop_item(kind, item_id)
+            self._drop(kind, item_id)
+        for broken in changes.broken:
+            self._drop(broken.kind, broken.id)
+            self._leave_out(broken.kind, broken.id, broken.revision)
         for item in changes.items:
+            self._drop(item.kind, item.id)
             if isinstance(item.value, ApiKey):
                 self._put_key(item, item.value)
             elif isinstance(item.value, User):
@@ -90,19 +88,36 @@ class Draft:
             users_by_user_id=self._users_by_user_id.done(),
             user_by_id=self._users.done(),
             target_by_setting=self._targets.done(),
+            unusable=self._unusable,
             items=items,
             **tables,
         )
 
+    def _drop(self, kind: str, item_id: str) -> None:
+        revision = self._unusable.pop((kind, item_id), None)
+        if revision is not None:
+            self._take(kind, item_id, revision)
+        elif kind == "key":
+            self._drop_key(item_id)
+        elif kind == "user":
+            self._drop_user(item_id)
+        elif kind == "provider_setting":
+            self._drop_target(item_id)
+        elif kind in INDEX_BY_KIND:
+            self._drop_item(kind, item_id)
+
+    def _leave_out(self, kind: str, item_id: str, revision: int) -> None:
+        self._unusable[kind, item_id] = revision
+        self._add(kind, item_id, revision)
+
     def _put_key(self, item: Item, key: ApiKey) -> None:
-        """A key whose hash changed loses its old digest; one that makes no sense is not in force."""
-        self._drop_key(item.id)
         try:
             if key.key_id != item.id:
                 raise ValueError(f"is stored under {item.id!r}")
             principal = principal_of(key, item.revision, self._share)
         except ValueError as error:
             log.error("configuration.key_unusable id=%s error=%s", key.key_id, error)
+            self._leave_out("key", item.id, item.revision)
             return
         self._principals.put(principal.digest, principal)
         self._keys.put(principal.key_id, principal)
@@ -118,7 +133,6 @@ class Draft:
         self._take("key", key_id, principal.revision)
 
     def _put_user(self, item: Item, user: User) -> None:
-        self._drop_user(item.id)
         try:
             one = end_user_of(user, item.revision, self._share)
         except ValueError as error:
@@ -144,10 +158,11 @@ class Draft:
         self._take("user", item_id, user.revision)
 
     def _put_target(self, item: Item, target: Target | None) -> None:
-        self._drop_target(item.id)
-        if target is not None:
-            self._targets.put(item.id, target)
-            self._add("provider_setting", item.id, item.revision)
+        if target is None:
+            self._leave_out("provider_setting", item.id, item.revision)
+            return
+        self._targets.put(item.id, target)
+        self._add("provider_setting", item.id, item.revision)
 
     def _drop_target(self, setting_id: str) -> None:
         target = self._targets.drop(setting_id)
@@ -155,7 +170,6 @@ class Draft:
             self._take("provider_setting", setting_id, target.ref.revision)
 
     def _put_item(self, item: Item) -> None:
-        self._drop_item(item.kind, item.id)
         items, index, member = self._of(item.kind)
         items.put(item.id, item)
         if member:

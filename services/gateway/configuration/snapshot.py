@@ -19,7 +19,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     `principal_by_digest` is keyed by the 32 bytes of SHA-256 of the key, `users_by_user_id` by what
     requests name. `items` holds what is listed in INDEX_BY_KIND, by kind and id. Aliases are in the
-    order in which they are tried. `fingerprint` adds up `fingerprint_of` of all that is in force.
+    order in which they are tried. `unusable` is what is stored and not in force, kind and id to
+    revision. `fingerprint` adds up `fingerprint_of` of all that is stored.
     """
 
     revision: int = 0
@@ -35,6 +36,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     route_by_path: Table[str, Route] = Table()
     policy_by_id: Table[str, Policy] = Table()
     limits_by_tag: Table[str, TagLimits] = Table()
+    unusable: Mapping[tuple[str, str], int] = {}
 
 
 EMPTY: Final = Snapshot()

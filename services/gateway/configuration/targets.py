@@ -53,6 +53,9 @@ class TargetsInTime:
         for kind, item_id in changes.deleted:
             if kind == "provider_setting":
                 self._forget(item_id)
+        for broken in changes.broken:
+            if broken.kind == "provider_setting":
+                self._forget(broken.id)
         attempts: dict[str, asyncio.Task[Target]] = {}
         for item in settings.values():
             self._forget(item.id)
