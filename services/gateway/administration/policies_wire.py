@@ -68,7 +68,7 @@ def to_wire(policy: Policy) -> PolicyWire:
         created_at=policy.created_at,
         updated_at=policy.updated_at,
         tags=policy.tags or None,
-        config=EntityConfig(None if entities is None else dict(entities)),
+        config=EntityConfig(None if entities is None else dict(sorted(entities.items()))),
         regex_config=_rule_config(policy.regex_rules),
         custom_config=_rule_config(policy.custom_rules),
     )

@@ -106,7 +106,7 @@ def _step(step: RouteStep) -> StepWire:
         retry_interval=step.retry_interval,
         provider=step.provider,
         request_params=msgspec.Raw(step.request_params.encode()) if step.request_params else None,
-        params=step.params,
+        params=None if step.params is None else dict(sorted(step.params.items())),
         model=step.model,
         timeout=step.timeout,
     )

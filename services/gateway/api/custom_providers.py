@@ -156,11 +156,11 @@ def handlers(store: Store, check_url: CheckUpstreamUrl) -> list[Any]:
     )
     async def delete_custom_provider(
         provider_id: str, request: Request[Any, Any, Any]
-    ) -> Response[None]:
+    ) -> Response[bytes]:
         with refusing(_INSTANCE_OF_ONE, _INVALID, not_found=_NOT_FOUND):
             async with store.change(actor_of(request)) as change:
                 await custom_providers.delete(provider_id, is_forced(request), change)
-        return Response(None, status_code=200)
+        return Response(b"", media_type="text/plain")
 
     return [
         create_custom_provider,

@@ -142,10 +142,10 @@ def handlers(store: Store) -> list[Any]:
             )
         ),
     )
-    async def delete_policy(policy_id: str, request: Request[Any, Any, Any]) -> Response[None]:
+    async def delete_policy(policy_id: str, request: Request[Any, Any, Any]) -> Response[bytes]:
         with refusing(_INSTANCE_OF_ONE, "policy deletion failed", not_found=_NOT_FOUND):
             async with store.change(actor_of(request)) as change:
                 await policies.delete(policy_id, is_forced(request), change)
-        return Response(None, status_code=200)
+        return Response(b"", media_type="text/plain")
 
     return [create_policy, find_policies, get_policy, patch_policy, delete_policy]

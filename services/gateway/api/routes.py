@@ -168,9 +168,9 @@ def handlers(store: Store, providers: dict[str, Provider]) -> list[Any]:
             )
         ),
     )
-    async def delete_route(route_id: str, request: Request[Any, Any, Any]) -> Response[None]:
+    async def delete_route(route_id: str, request: Request[Any, Any, Any]) -> Response[bytes]:
         async with store.change(actor_of(request)) as change:
             await change.delete(Route, route_id)
-        return Response(None, status_code=200)
+        return Response(b"", media_type="text/plain")
 
     return [create_route, list_routes, get_route, patch_route, delete_route]
