@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -38,10 +39,13 @@ from gateway.api import (
 )
 from gateway.api.admin_app import admin_app
 from gateway.api.data_app import data_app
-from gateway.api.problems import error_shower
-from gateway.configuration.watcher import Configuration, TargetMaker
+from gateway.api.problems import error_event_shower, error_shower
+from gateway.api.stats import Stats
+from gateway.configuration.targets import TargetMaker
+from gateway.configuration.watcher import Configuration
 from gateway.dispatch.deadlines import Deadlines
 from gateway.endpoints.registry import Registry
+from gateway.listing import Listing
 from gateway.exchange import Corridor
 from gateway.passage import Limits, Means
 from gateway.ports import Sealer, Upstream
@@ -51,7 +55,7 @@ from gateway.recording.settings import JournalSettings
 from gateway.routing.targets import make_target, parse_base
 from gateway.routing.upstream_addresses import literal
 from gateway.settings import GatewaySettings
-from gateway.telemetry import Counters
+from gateway.telemetry import Counters, Tallies
 from gateway.values import Target
 from runtime.admin_gate import AdminGate
 
@@ -63,6 +67,8 @@ class DataWorker(msgspec.Struct):
 
     app: Litestar
     corridor: Corridor
+    tallies: Tallies
+    started_at_ms: int
     counters: Counters
     journal: Journal
     configuration: Configuration
@@ -191,16 +197,28 @@ async def data_worker(
         await _following(configuration)
         deadlines = Deadlines()
         await stack.enter_async_context(_background(configuration.run(), deadlines.run()))
-        counters = Counters()
+        counters, tallies = Counters(), Tallies()
+        show_error = error_shower(settings.error_code)
+        stats = Stats(settings.run_dir, settings.proxy_port, corridor.knows, settings.admin_pass)
         corridor = Corridor(
             configuration=configuration,
             match=Registry((one.name, one.dialect) for one in PROVIDERS.values()).match,
             journal=journal,
-            means=Means(engine, counters, deadlines, limits_of(settings)),
-            show_error=error_shower(settings.error_code),
+            tallies=tallies,
+            started_at_ms=int(time.time() * 1000),
+            means=Means(
+                engine,
+                counters,
+                tallies,
+                deadlines,
+                limits_of(settings),
+                error_event_shower(settings.error_code),
+            ),
+            listing=Listing(engine, float(settings.models_ttl)),
+            show_error=show_error,
         )
         worker = DataWorker(
-            app=data_app(corridor, lambda: worker.is_ready),
+            app=data_app(corridor, lambda: worker.is_ready, stats, show_error),
             corridor=corridor,
             counters=counters,
             journal=journal,

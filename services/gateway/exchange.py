@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import msgspec
 
 from contracts.exchange import Caller, CallFacts
-from contracts.ids import new_id
+from contracts.ids import new_id, to_text
 from gateway.configuration.snapshot import Snapshot
 from gateway.endpoints.splices import with_model
 from gateway.entitlements.access import check_access, check_call
@@ -26,6 +26,7 @@ from gateway.entitlements.prices import check_endpoint, check_readable
 from gateway.identity.authenticate import authenticate
 from gateway.identity.head import sort_headers
 from gateway.identity.query import credential_in
+from gateway.listing import Listing
 from gateway.passage import (
     Means,
     Passage,
@@ -36,7 +37,7 @@ from gateway.passage import (
 )
 from gateway.ports import HeaderPairs, Journal, JournalUnavailable, Lane
 from gateway.recording.record import Exchange
-from gateway.routing.plan import plan
+from gateway.routing.plan import Choice, plan, wish_of
 from gateway.values import (
     Call,
     ClientLeft,
@@ -69,12 +70,14 @@ class Corridor:
         match: Callable[[str, str, HeaderPairs], Endpoint | None],
         journal: Journal,
         means: Means,
+        listing: Listing,
         show_error: Callable[[str, Refusal, bytes], tuple[HeaderPairs, bytes]],
     ) -> None:
         self._configuration = configuration
         self._match = match
         self._journal = journal
         self._means = means
+        self._listing = listing
         self._counters = means.counters
         self._limits = means.limits
         self._show_error = show_error
@@ -116,6 +119,13 @@ class Corridor:
             await asyncio.wait(rest, timeout=5)
         return len(rest)
 
+    def knows(self, credential: str) -> bool:
+        """Whether this is a key in force."""
+        principal = authenticate(credential, self._configuration.snapshot.principal_by_digest)
+        if principal is None or principal.is_revoked:
+            return False
+        return principal.expires_at_ms is None or time.time() * 1000 < principal.expires_at_ms
+
     @property
     def in_flight(self) -> int:
         """Exchanges under way."""
@@ -142,37 +152,34 @@ class Corridor:
             if endpoint is None:
                 self._counters.unknown_path += 1
                 raise Refusal(404, "invalid_request_error", "not_found", "route not supported")
-            now_ms = inbound.received_at_ms
             check_access(
-                principal, head.credential or "", inbound.method, endpoint.template, now_ms
+                principal,
+                head.credential or "",
+                inbound.method,
+                endpoint.template,
+                inbound.received_at_ms,
             )
             check_endpoint(principal, endpoint, opens_accounts=limits.opens_accounts)
             timeout_s = self._timeout(head)
             body = await self._read(reply, head, timeout_s)
             body_bytes = len(body)
-            call = endpoint.parse(body)
-            if endpoint.model is not None:
-                call = msgspec.structs.replace(call, model=endpoint.model, hides_model=False)
-            check_readable(principal, call)
-            check_call(
-                principal,
-                call,
-                snapshot.users_by_user_id,
-                inbound.method,
-                endpoint.template,
-                now_ms,
-            )
-            choice = plan(principal, call, endpoint, snapshot.target_by_setting)
-            sent = body
-            if choice.model is not None and call.model is not None and choice.model != call.model:
-                edit = partial(with_model, asked=call.model, model=choice.model)
-                sent = await edited(edit, body)
+            call = _call_of(endpoint, body)
+            if endpoint.lists_models:
+                answer = await self._listing.answer(endpoint, principal, snapshot)
+            else:
+                choice, sent = await self._route(principal, endpoint, call, body, snapshot, inbound)
         except Refusal as refusal:
             exchange = self._exchange(
                 inbound, endpoint, principal, call, head, body_bytes, event_id, self._lane()
             )
             await self._record_refusal(exchange, refusal, body, head, principal)
             raise
+        if endpoint.lists_models:
+            exchange = self._exchange(
+                inbound, endpoint, principal, call, head, body_bytes, event_id, self._lane()
+            )
+            await self._answer(exchange, reply, answer, head, principal)
+            return
         lane = self._lane()
         if lane is None:
             if not limits.serves_unmetered:
@@ -186,6 +193,66 @@ class Corridor:
             self._means, exchange, inbound, endpoint, principal, call, choice, head, body, sent
         )
         await passage.run(reply, timeout_s)
+
+    async def _route(
+        self,
+        principal: Principal,
+        endpoint: Endpoint,
+        call: Call,
+        body: bytes,
+        snapshot: Snapshot,
+        inbound: Inbound,
+    ) -> tuple[Choice, bytes]:
+        """Where the call goes, and its body as it goes there. Raises Refusal."""
+        wish, gated = None, call
+        if endpoint.provider is None and call.model is not None:
+            wish = wish_of(call.model, principal, snapshot.aliases, snapshot.target_by_setting)
+            if wish is not None and call.model not in (principal.allowed_models or ()):
+                gated = msgspec.structs.replace(call, model=wish.model)
+        check_readable(principal, call)
+        check_call(
+            principal,
+            gated,
+            snapshot.users_by_user_id,
+            inbound.method,
+            endpoint.template,
+            inbound.received_at_ms,
+        )
+        choice = plan(principal, call, endpoint, snapshot.target_by_setting, wish)
+        if choice.model is None or call.model is None or choice.model == call.model:
+            return choice, body
+        edit = partial(with_model, asked=call.model, model=choice.model)
+        return choice, await edited(edit, body)
+
+    async def _answer(
+        self, exchange: Exchange, reply: Reply, answer: bytes, head: Head, principal: Principal
+    ) -> None:
+        """What needs no provider: recorded as answered, without an attempt, and sent."""
+        try:
+            exchange.complete(
+                "answered",
+                200,
+                None,
+                response=await body_in_event(answer, self._limits.event_body_bytes_max),
+                content_type="application/json",
+                metadata=head.metadata,
+                policy_id=principal.policy_id,
+                stores_request=principal.stores_request,
+                stores_response=principal.stores_response,
+            )
+        except JournalUnavailable:
+            if not self._limits.serves_unmetered:
+                self._counters.metering_unavailable += 1
+                raise metering_unavailable() from None
+            self._counters.unmetered += 1
+        self._counters.answered += 1
+        self._counters.succeeded += 1
+        headers: HeaderPairs = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(answer)),
+            (b"x-request-id", to_text(exchange.event_id).encode()),
+        ]
+        await reply.whole(200, headers, answer)
 
     def _identify(self, head: Head, snapshot: Snapshot, endpoint: Endpoint | None) -> Principal:
         try:
@@ -288,6 +355,13 @@ class Corridor:
             )
         except JournalUnavailable:
             self._counters.metering_unavailable += 1
+
+
+def _call_of(endpoint: Endpoint, body: bytes) -> Call:
+    call = endpoint.parse(body)
+    if endpoint.model is None or endpoint.lists_models:
+        return call
+    return msgspec.structs.replace(call, model=endpoint.model, hides_model=False)
 
 
 def _dialect_of(path: str) -> str:

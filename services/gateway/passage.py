@@ -25,11 +25,14 @@ from gateway.ports import (
 from gateway.recording.record import Exchange, body_for_event, usage_only, without_content
 from gateway.routing.plan import Choice
 from gateway.routing.targets import upstream_path
-from gateway.telemetry import Counters
+from gateway.telemetry import Counters, Tallies
 from gateway.values import Call, Endpoint, Head, Inbound, Principal, Refusal, Reply
 
 _THREAD_BYTES: Final = 256 * 1024
 """Bodies longer than this are hashed and cut in a thread, so that nobody else waits."""
+
+
+_BODILESS: Final = frozenset({204, 304})
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -52,8 +55,10 @@ class Means(msgspec.Struct, frozen=True):
 
     upstream: Upstream
     counters: Counters
+    tallies: Tallies
     deadlines: Deadlines
     limits: Limits
+    show_error_event: Callable[[Endpoint, Refusal, bytes], bytes]
 
 
 class BrokenAnswer(Exception):
@@ -113,7 +118,10 @@ class Passage:
         "_first_byte_us",
         "_head",
         "_inbound",
+        "_is_client_gone",
         "_is_complete",
+        "_is_stream",
+        "_last_pieces",
         "_means",
         "_model",
         "_principal",
@@ -148,6 +156,9 @@ class Passage:
         self._body = body
         self._sent = sent
         self._is_complete = False
+        self._is_stream = False
+        self._is_client_gone = False
+        self._last_pieces = (b"", b"")
         self._status = 0
         self._attempt_status: int | None = None
         self._attempt_error: str | None = None
@@ -187,13 +198,13 @@ class Passage:
         except UpstreamError as error:
             self._attempt_error = error.code
             outcome: Outcome = "timed_out" if error.is_timeout else "upstream_failed"
-            self._fail(outcome, _upstream_refusal(error), transcript)
+            await self._fail(outcome, _upstream_refusal(error), transcript, reply)
         except TimeoutError:
             self._attempt_error = "proxy_timeout"
             refusal = Refusal(
                 504, "api_error", "upstream_timeout", "the provider did not answer in time"
             )
-            self._fail("timed_out", refusal, transcript)
+            await self._fail("timed_out", refusal, transcript, reply)
         except JournalUnavailable:
             raise
         except asyncio.CancelledError:
@@ -201,6 +212,7 @@ class Passage:
             self._attempt_error = self._attempt_error or "shutting_down"
             self._complete("shutting_down", self._status or 503, "shutting_down", transcript)
             if self._status:
+                await self._say(shutting_down(), reply)
                 raise
             raise shutting_down() from None
         except BaseException as error:
@@ -286,7 +298,10 @@ class Passage:
                 )
         self._record("answered", response.status, None, request, kept, down.content_type, document)
         headers = down.headers
-        headers.append((b"content-length", b"%d" % len(content)))
+        if down.length is not None and self._inbound.method == "HEAD":
+            headers.append((b"content-length", down.length))
+        elif response.status not in _BODILESS:
+            headers.append((b"content-length", b"%d" % len(content)))
         self._status = response.status
         await reply.whole(response.status, headers, content)
 
@@ -304,6 +319,7 @@ class Passage:
         limits = means.limits
         stripper = UsageStripper(limits.stream_hold_bytes_max) if strips else None
         self._status = response.status
+        self._is_stream = True
         await reply.start(response.status, down.headers)
         reply.watch()
         counters.streams_open += 1
@@ -320,6 +336,7 @@ class Passage:
                     continue
                 passed = content if stripper is None else stripper.feed(content)
                 if passed:
+                    self._last_pieces = (self._last_pieces[1], passed)
                     await reply.piece(passed)
             if stripper is not None:
                 rest = stripper.finish()
@@ -334,6 +351,7 @@ class Passage:
             if outcome == "answered":
                 await reply.end()
         finally:
+            self._is_client_gone = reply.is_gone
             reply.unwatch()
             counters.streams_open -= 1
 
@@ -349,8 +367,22 @@ class Passage:
             kept = without_content(kept, kept.content)
         self._record(outcome, self._status, error, request, kept, content_type, document)
 
-    def _fail(self, outcome: Outcome, refusal: Refusal, transcript: Transcript) -> NoReturn:
-        """No usable answer: before the first byte an error object, afterwards a broken body."""
+    async def _say(self, refusal: Refusal, reply: Reply) -> None:
+        """The error as the last event of a stream that breaks, if it stands between two events."""
+        if self._is_client_gone or not self._is_stream:
+            return
+        last = self._last_pieces[0][-4:] + self._last_pieces[1]
+        if not last or last.endswith((b"\n\n", b"\r\n\r\n")):
+            event_id = self._exchange.event_id
+            await reply.piece(self._means.show_error_event(self._endpoint, refusal, event_id))
+
+    async def _fail(
+        self, outcome: Outcome, refusal: Refusal, transcript: Transcript, reply: Reply
+    ) -> NoReturn:
+        """No usable answer: before the first byte an error object, afterwards a broken body.
+
+        The break is what tells a client that does not read the error event.
+        """
         counters = self._means.counters
         if outcome == "timed_out":
             counters.timed_out += 1
@@ -358,6 +390,7 @@ class Passage:
             counters.upstream_failed += 1
         if self._status:
             self._complete(outcome, self._status, self._attempt_error, transcript)
+            await self._say(refusal, reply)
             raise BrokenAnswer(refusal.code)
         self._complete(outcome, refusal.status, self._attempt_error, transcript)
         raise refusal
@@ -426,12 +459,16 @@ class Passage:
             if not self._means.limits.serves_unmetered:
                 raise
             self._means.counters.unmetered += 1
+        means = self._means
+        is_success = outcome == "answered" and status < 400
+        means.tallies.add(self._model, target.ref.provider, is_success=is_success)
         if outcome == "answered":
-            self._means.counters.answered += 1
+            means.counters.answered += 1
+            means.counters.succeeded += is_success
         elif outcome == "client_left":
-            self._means.counters.client_left += 1
+            means.counters.client_left += 1
         elif outcome == "shutting_down":
-            self._means.counters.shutting_down += 1
+            means.counters.shutting_down += 1
 
 
 def _id_text(event_id: bytes) -> bytes:

@@ -97,6 +97,9 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     allow_organization_paths: Annotated[
         bool, _d("forward /v1/organization/*, which administers the account at the provider")
     ] = False
+    models_ttl: Annotated[Duration, _d("how long a provider's list of models is kept")] = Duration(
+        300
+    )
     remove_user_agent: Annotated[bool, _d("do not pass the client's User-Agent on")] = False
 
     upstream_engine: Annotated[Literal["auto", "fast", "httpx"], _d("HTTP client engine")] = "auto"

@@ -44,7 +44,10 @@ class WorkerState(msgspec.Struct, frozen=True):
     keys: int
     counts: dict[str, int]
     journal: dict[str, object]
+    started_at_ms: int
 
+    by_model: dict[str, list[int]]
+    by_provider: dict[str, list[int]]
 
 def _state(worker: DataWorker) -> WorkerState:
     counts = worker.counters.by_name() | {"in_flight": worker.corridor.in_flight}
@@ -59,7 +62,10 @@ def _state(worker: DataWorker) -> WorkerState:
         counts=counts,
         journal=msgspec.to_builtins(worker.journal.facts()),
     )
+        started_at_ms=worker.started_at_ms,
 
+        by_model=worker.tallies.by_model,
+        by_provider=worker.tallies.by_provider,
 
 async def _tell(worker: DataWorker, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)

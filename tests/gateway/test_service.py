@@ -192,18 +192,18 @@ def test_bad_bodies_get_the_dialect_s_error_object(configured, body, status, cod
 
 
 def test_missing_unknown_and_foreign_paths_are_refused(configured):
-    """401 without a key or with nobody's, 404 for a path that is not served."""
+    """401 without a key or with nobody's, 404 outside the prefixes that are served."""
     url = f"{configured.proxy_url}/v1/chat/completions"
     missing = httpx.post(url, json=ask())
     unknown = post(configured, key="sk-nobody-knows", json=ask())
-    nowhere = post(configured, "/v1/none", json=ask())
-    wrong_method = httpx.get(url, headers={"authorization": f"Bearer {KEY}"})
+    nowhere = post(configured, "/none", json=ask())
+    nobody = post(configured, "/api/providers/nobody/v1/chat/completions", json=ask())
 
     assert (missing.status_code, missing.json()["error"]["code"]) == (401, "missing_api_key")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (401, "invalid_api_key")
     assert "sk-nobody-knows" not in unknown.text
-    assert nowhere.status_code == 404
-    assert wrong_method.status_code == 404
+    assert (nowhere.status_code, nowhere.json()["error"]["code"]) == (404, "not_found")
+    assert nobody.status_code == 404
 
 
 def test_a_key_without_a_setting_for_the_path_is_told_so(configured, provider):

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from litestar import Litestar, Request, Response, asgi
 from litestar.enums import ScopeType
@@ -12,12 +12,17 @@ from litestar.types import Receive, Scope, Send
 
 from contracts.ids import new_id, to_text
 from gateway.api.reply import AsgiReply
+from gateway.api.stats import Stats
 from gateway.exchange import Corridor
-from gateway.values import Inbound
+from gateway.ports import HeaderPairs
+from gateway.values import Inbound, Refusal
 
 log = logging.getLogger(__name__)
 
-_PLAIN = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+ShowError = Callable[[str, Refusal, bytes], tuple[HeaderPairs, bytes]]
+"""Of a dialect: the headers and body of a refusal."""
+
+_PLAIN: Final = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
 
 
 def _show_exception(_: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
@@ -40,8 +45,78 @@ def _show_exception(_: Request[Any, Any, Any], error: Exception) -> Response[dic
     )
 
 
-def data_app(corridor: Corridor, is_ready: Callable[[], bool]) -> Litestar:
+class _Own:
+    """The paths that are answered here, whoever asks."""
+
+    def __init__(self, is_ready: Callable[[], bool], stats: Stats, show_error: ShowError) -> None:
+        self._is_ready = is_ready
+        self._stats = stats
+        self._show_error = show_error
+        self.by_path: Final = {"/health": self.health, "/api/health": self.up, "/stats": self.stats}
+
+    async def health(self, _: Scope, reply: AsgiReply) -> None:
+        """Whether this worker takes requests."""
+        is_up = self._is_ready()
+        body = b"OK" if is_up else b"stopping"
+        await reply.whole(200 if is_up else 503, [*_PLAIN, _length(body), _request_id()], body)
+
+    async def up(self, _: Scope, reply: AsgiReply) -> None:
+        """The same without a word."""
+        await reply.whole(
+            200 if self._is_ready() else 503, [*_PLAIN, _length(b""), _request_id()], b""
+        )
+
+    async def stats(self, scope: Scope, reply: AsgiReply) -> None:
+        """How all workers do."""
+        try:
+            body = await self._stats.answer(list(scope["headers"]), scope["query_string"])
+        except Refusal as refusal:
+            headers, body = self._show_error("openai", refusal, new_id())
+            await reply.whole(refusal.status, headers, body)
+            return
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"cache-control", b"no-store"),
+            _length(body),
+            _request_id(),
+        ]
+        await reply.whole(200, headers, body)
+
+
+def _length(body: bytes) -> tuple[bytes, bytes]:
+    return b"content-length", b"%d" % len(body)
+
+
+def _request_id() -> tuple[bytes, bytes]:
+    return b"x-request-id", to_text(new_id()).encode()
+
+
+async def _allow(scope: Scope, reply: AsgiReply) -> None:
+    """What a browser asks before it lets a page call us: everything is allowed, keys decide."""
+    said = dict(scope["headers"])
+    origin = said.get(b"origin")
+    if origin is not None:
+        reply.for_origin(origin)
+    headers = [
+        (
+            b"access-control-allow-methods",
+            said.get(b"access-control-request-method", b"*"),
+        ),
+        (
+            b"access-control-allow-headers",
+            said.get(b"access-control-request-headers", b"*"),
+        ),
+        (b"access-control-max-age", b"3600"),
+        _request_id(),
+    ]
+    await reply.whole(204, headers, b"")
+
+
+def data_app(
+    corridor: Corridor, is_ready: Callable[[], bool], stats: Stats, show_error: ShowError
+) -> Litestar:
     """The application of one data worker."""
+    own = _Own(is_ready, stats, show_error).by_path
 
     @asgi("/", is_mount=True, copy_scope=False)
     async def proxied(scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,14 +124,16 @@ def data_app(corridor: Corridor, is_ready: Callable[[], bool]) -> Litestar:
         reply = AsgiReply(receive, send)
         # As it was sent: what the framework normalises must not change what is matched or billed.
         path = scope["raw_path"].decode("latin-1")
-        if path == "/health":
-            is_up = is_ready()
-            body = b"OK" if is_up else b"stopping"
-            headers = [*_PLAIN, (b"content-length", b"%d" % len(body))]
-            await reply.whole(200 if is_up else 503, headers, body)
+        method = scope["method"]
+        answer = own.get(path)
+        if answer is not None:
+            await answer(scope, reply)
+            return
+        if method == "OPTIONS":
+            await _allow(scope, reply)
             return
         inbound = Inbound(
-            scope["method"],
+            method,
             path,
             scope["query_string"],
             scope["headers"],  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import msgspec
 
 from contracts.ids import to_text
 from gateway.ports import HeaderPairs
-from gateway.values import Refusal
+from gateway.values import Endpoint, Refusal
 
 
 def _openai(refusal: Refusal, code: str | int) -> bytes:
@@ -46,9 +46,19 @@ _ANTHROPIC_TYPES: Final = {
 }
 
 
-def error_event(dialect: str, body: bytes) -> bytes:
-    """An error object as the event that ends a stream."""
-    return (b"event: error\ndata: " if dialect == "anthropic" else b"data: ") + body + b"\n\n"
+def error_event_shower(error_code: str) -> Callable[[Endpoint, Refusal, bytes], bytes]:
+    """How a stream that breaks says so: the event that the dialect has for it."""
+
+    def show(endpoint: Endpoint, refusal: Refusal, event_id: bytes) -> bytes:
+        code = refusal.status if error_code == "status" else refusal.code
+        if endpoint.dialect == "anthropic":
+            return b"event: error\ndata: %b\n\n" % _anthropic(refusal, to_text(event_id))
+        if endpoint.operation == "responses":
+            body = {"type": "error", "code": code, "message": refusal.message, "param": None}
+            return b"event: error\ndata: %b\n\n" % msgspec.json.encode(body)
+        return b"data: %b\n\n" % _openai(refusal, code)
+
+    return show
 
 
 def error_shower(error_code: str) -> Callable[[str, Refusal, bytes], tuple[HeaderPairs, bytes]]:

@@ -29,16 +29,19 @@ _REQUEST_IDS: Final = frozenset({b"x-request-id", b"request-id", b"apim-request-
 class Down:
     """What came with the head of an answer: headers for the client, and what is recorded."""
 
-    __slots__ = ("content_type", "headers", "upstream_request_id")
+    __slots__ = ("content_type", "headers", "length", "upstream_request_id")
 
     def __init__(self, headers: HeaderPairs, request_id: bytes) -> None:
         self.content_type = ""
+        self.length: bytes | None = None
         self.upstream_request_id: str | None = None
         passed: HeaderPairs = [(b"x-request-id", request_id)]
         for pair in headers:
             name = pair[0].lower()
             if name == b"content-type":
                 self.content_type = pair[1].decode("latin-1")
+            elif name == b"content-length":
+                self.length = pair[1]
             elif name in _REQUEST_IDS:
                 self.upstream_request_id = pair[1].decode("latin-1")
             if name not in _STAYS:

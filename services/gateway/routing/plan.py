@@ -1,9 +1,21 @@
-"""Picks the target of a call among the settings of its key."""
+"""Picks the target of a call among the settings of its key, and the model to ask it for."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
+from contracts.config.provider_settings import ModelAlias
+from gateway.routing.aliases import resolve_alias
 from gateway.values import Call, Endpoint, Principal, Refusal, Target
+
+_NO_PREFIX: Final = ("\0",)
+
+
+class Wish(NamedTuple):
+    """What a model's name stands for under the plain root: a model, and where it is wanted."""
+
+    model: str
+    provider: str = ""
+    setting_id: str = ""
 
 
 class Choice(NamedTuple):
@@ -13,31 +25,57 @@ class Choice(NamedTuple):
     model: str | None
 
 
+def wish_of(
+    model: str,
+    principal: Principal,
+    aliases: Iterable[ModelAlias],
+    target_by_setting: Mapping[str, Target],
+) -> Wish | None:
+    """What a name stands for, None when it stands for itself.
+
+    An alias, or `provider/model` where the key has a setting of that provider: other names may hold
+    a slash too.
+    """
+    setting_id = ""
+    name = model
+    alias = resolve_alias(model, aliases) if aliases else None
+    if alias is not None:
+        name, setting_id = alias.model, alias.setting_id
+    provider, slash, rest = name.partition("/")
+    if slash and rest:
+        for key_setting in principal.setting_ids:
+            target = target_by_setting.get(key_setting)
+            if target is not None and target.ref.provider == provider:
+                return Wish(rest, provider, setting_id)
+    return None if alias is None else Wish(name, "", setting_id)
+
+
 def plan(
     principal: Principal,
     call: Call,
     endpoint: Endpoint,
     target_by_setting: Mapping[str, Target],
+    wish: Wish | None = None,
 ) -> Choice:
     """The best of the key's settings that can serve the call.
 
-    Where the path names no provider, `provider/model` may, and settings that list the model go
-    before those of its vendor, and those before all others that speak the dialect. Raises Refusal:
-    401 when the key has no setting for the path, 400 when those it has speak another dialect, 403
-    when its settings do not allow the model.
+    Where the path names no provider, settings that list the model go before those of its vendor,
+    and those before all others that speak the dialect. Raises Refusal: 401 when the key has no
+    setting for the path, 400 when those it has speak another dialect, 403 when its settings do not
+    allow the model.
     """
     found = [
         target
         for setting_id in principal.setting_ids
         if (target := target_by_setting.get(setting_id)) is not None
     ]
-    model = call.model
+    model = call.model if wish is None else wish.model
     if endpoint.provider is not None:
         fitting = [target for target in found if target.ref.provider == endpoint.provider]
     else:
-        fitting = [target for target in found if endpoint.dialect in target.auth_headers]
-        if model is not None and "/" in model:
-            fitting, model = _of_named_provider(fitting, model)
+        if wish is not None:
+            found = [target for target in found if _is_wished(target, wish)]
+        fitting = [target for target in found if _can_speak(target, model, endpoint)]
         if found and not fitting:
             raise _wrong_dialect(endpoint.dialect)
     if not fitting:
@@ -58,41 +96,46 @@ def plan(
         )
     if endpoint.provider is None and len(allowed) > 1:
         # A stable sort: settings of one rank stay in the key's order.
-        allowed.sort(key=lambda target: _rank(target, model, endpoint.dialect))
-    if endpoint.provider is None and _speaks_only_for_itself(allowed[0], model, endpoint):
-        raise _wrong_dialect(endpoint.dialect)
+        allowed.sort(key=lambda target: _rank(target, model))
     return Choice(allowed[0], model)
 
 
-def _of_named_provider(targets: list[Target], name: str) -> tuple[list[Target], str]:
-    """The targets of the provider that the model's name begins with; else all, and the name."""
-    provider, _, model = name.partition("/")
-    named = [target for target in targets if target.ref.provider == provider]
-    return (named, model) if named and model else (targets, name)
+def _is_wished(target: Target, wish: Wish) -> bool:
+    return wish.provider in ("", target.ref.provider) and wish.setting_id in (
+        "",
+        target.ref.setting_id,
+    )
+
+
+def _can_speak(target: Target, model: str | None, endpoint: Endpoint) -> bool:
+    """Whether a setting's provider serves this path.
+
+    In another dialect than its own it has chat completions only, and only of its own models.
+    """
+    if endpoint.dialect == target.provider.dialect:
+        return True
+    if endpoint.dialect not in target.auth_headers or model is None:
+        return False
+    return endpoint.name == "openai.chat_completions" and (
+        model.startswith(target.provider.model_prefixes) or model in target.allowed_models
+    )
 
 
 def _allows(target: Target, call: Call, model: str | None) -> bool:
     if not target.allowed_models:
         return True
-    return not call.hides_model if model is None else model in target.allowed_models
+    if model is None:
+        return not call.hides_model
+    return model in target.allowed_models or call.model in target.allowed_models
 
 
-def _rank(target: Target, model: str | None, dialect: str) -> int:
+def _rank(target: Target, model: str | None) -> int:
     if model is not None and model in target.allowed_models:
         return 0
-    if model is not None and model.startswith(target.provider.model_prefixes or ("\0",)):
-        return 1
-    return 2 if dialect == target.provider.dialect else 3
-
-
-def _speaks_only_for_itself(target: Target, model: str | None, endpoint: Endpoint) -> bool:
-    """A vendor's path in another's dialect knows that one path, and the vendor's own models."""
-    if endpoint.dialect == target.provider.dialect:
-        return False
-    return endpoint.name != "openai.chat_completions" or not (
-        model is not None
-        and (model.startswith(target.provider.model_prefixes) or model in target.allowed_models)
+    is_its_own = model is not None and model.startswith(
+        target.provider.model_prefixes or _NO_PREFIX
     )
+    return 1 if is_its_own else 2
 
 
 def _wrong_dialect(dialect: str) -> Refusal:
