@@ -93,6 +93,18 @@ COMMANDS: Final = (
         "tollway demo",
     ),
     Command(
+        "secrets status",
+        "infra.cli.services:secrets_status",
+        "Show how provider secrets are encrypted, and which cannot be read.",
+        "tollway secrets status --json",
+    ),
+    Command(
+        "secrets rotate",
+        "infra.cli.services:secrets_rotate",
+        "Encrypt every provider secret with a new key; running gateways follow.",
+        "tollway secrets rotate --dry-run",
+    ),
+    Command(
         "trace replay",
         "infra.cli.trace.command:replay",
         "Play Azure LLM trace files through the gateway against the demo provider.",
@@ -101,6 +113,12 @@ COMMANDS: Final = (
 )
 
 GROUPS: Final = (
+    Command(
+        "secrets",
+        "",
+        "Look after the encryption of provider secrets.",
+        "tollway secrets status",
+    ),
     Command(
         "trace",
         "",

@@ -1,4 +1,4 @@
-"""`tollway gateway`, `metering`, `reporting`, `migrate`: one program, configured by environment."""
+"""`tollway gateway`, `migrate`, `secrets` and their like: one program, told by the environment."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from infra.cli.parameters import DATA_DIR_DEFAULT, DataDir
+from infra.cli.parameters import DATA_DIR_DEFAULT, AsJson, DataDir
 from infra.cli.problems import Problem
 from infra.embedded.instance import find_addresses, launcher_state
 
@@ -76,6 +76,34 @@ def resync(partition: int, /, *, data_dir: DataDir = DATA_DIR_DEFAULT) -> None:
     """Forget a partition's checkpoint: it is made anew from the ledger."""
     words = ["resync", str(partition)]
     _become("metering", data_dir, words, instance=find_environment(data_dir))
+
+
+def secrets_status(*, data_dir: DataDir = DATA_DIR_DEFAULT, as_json: AsJson = False) -> None:
+    """Show how provider secrets are encrypted, and which cannot be read.
+
+    The database is the one the environment names, else that of the instance on the data directory.
+    """
+    words = ["status", *(["--json"] if as_json else [])]
+    _become("gateway.secrets_command", data_dir, words, instance=find_environment(data_dir))
+
+
+def secrets_rotate(
+    *,
+    data_dir: DataDir = DATA_DIR_DEFAULT,
+    dry_run: Annotated[bool, Parameter(negative="", help="Print, change nothing.")] = False,
+    keep_old: Annotated[
+        bool, Parameter(negative="", help="Leave older keys in the file, for backups.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Encrypt every provider secret with a new key; running gateways follow.
+
+    The database is the one the environment names, else that of the instance on the data directory.
+    With SECRETS_KEY set no key is made: its first one is taken.
+    """
+    chosen = {"--dry-run": dry_run, "--keep-old": keep_old, "--json": as_json}
+    words = ["rotate", *(word for word, is_chosen in chosen.items() if is_chosen)]
+    _become("gateway.secrets_command", data_dir, words, instance=find_environment(data_dir))
 
 
 def find_environment(data_dir: Path) -> dict[str, str]:

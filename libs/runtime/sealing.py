@@ -174,9 +174,12 @@ def make_key_file(path: Path) -> bool:
 
 
 def write_key_file(path: Path, ring: KeyRing) -> None:
-    """Replaces the file; it is on the disk when this returns. Raises OSError."""
+    """Replaces the file, its owner stays; it is on the disk when this returns. Raises OSError."""
     temporary = _written(path, ring)
     try:
+        if path.exists() and os.geteuid() == 0:
+            owner = path.stat()
+            os.chown(temporary, owner.st_uid, owner.st_gid)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -4,19 +4,35 @@
 `external` by the operator's own endpoints.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
 import msgspec
 
-from gateway.adapters.seal_keys import SealKeys
+from gateway.adapters.seal_keys import SealKeys, seal_keys
 from gateway.ports import SealBroken, SealUnavailable
+from gateway.settings import GatewaySettings
 from runtime.sealing import SCHEME as AESGCM
 from runtime.sealing import Damaged, UnknownKey, key_id_of
 
 CLEAR: Final = "clear"
 EXTERNAL: Final = "external"
 _decode = msgspec.json.Decoder(dict[str, str]).decode
+
+
+@asynccontextmanager
+async def open_sealer(settings: GatewaySettings) -> AsyncIterator["SchemeSealer"]:
+    """What the settings ask for. Raises BadSettings."""
+    keys = seal_keys(settings)
+    if not (settings.encryption_endpoint or settings.decryption_endpoint):
+        yield SchemeSealer(keys)
+        return
+    # Imported here: a worker that never needs httpx does not pay for it.
+    from gateway.adapters.external_sealer import open_external_sealer
+
+    async with open_external_sealer(settings) as external:
+        yield SchemeSealer(keys, external, seals_externally=settings.enable_encryption)
 
 
 class External(Protocol):
