@@ -26,6 +26,8 @@ from runtime.state import write_atomically
 log = logging.getLogger(__name__)
 
 STATE_INTERVAL_S = 1.0
+STATE_INTERVAL_MIN_S = 0.05
+"""What configuration is in force is told at once, but not for each of many changes."""
 EVENT_OVERHEAD_BYTES_MAX = 1024 * 1024
 """All of an event but its bodies: names, metadata, cost map, a usage document."""
 
@@ -33,7 +35,8 @@ EVENT_OVERHEAD_BYTES_MAX = 1024 * 1024
 class WorkerState(msgspec.Struct, frozen=True):
     """What a data worker says of itself, in `<DATA_DIR>/run/gateway-worker-<index>.state.json`.
 
-    Workers with equal fingerprints have the same configuration in force.
+    Workers with equal fingerprints have read the same configuration; `configuration_unusable` of
+    it, logged by name, cannot be put in force.
     """
 
     pid: int
@@ -41,13 +44,14 @@ class WorkerState(msgspec.Struct, frozen=True):
     is_ready: bool
     configuration_revision: int
     configuration_fingerprint: str
+    configuration_unusable: int
     keys: int
-    counts: dict[str, int]
-    journal: dict[str, object]
     started_at_ms: int
-
+    counts: dict[str, int]
     by_model: dict[str, list[int]]
     by_provider: dict[str, list[int]]
+    journal: dict[str, object]
+
 
 def _state(worker: DataWorker) -> WorkerState:
     counts = worker.counters.by_name() | {"in_flight": worker.corridor.in_flight}
@@ -58,20 +62,23 @@ def _state(worker: DataWorker) -> WorkerState:
         is_ready=worker.is_ready,
         configuration_revision=snapshot.revision,
         configuration_fingerprint=as_text(snapshot.fingerprint),
+        configuration_unusable=len(snapshot.unusable),
         keys=len(snapshot.principal_by_digest),
-        counts=counts,
-        journal=msgspec.to_builtins(worker.journal.facts()),
-    )
         started_at_ms=worker.started_at_ms,
-
+        counts=counts,
         by_model=worker.tallies.by_model,
         by_provider=worker.tallies.by_provider,
+        journal=msgspec.to_builtins(worker.journal.facts()),
+    )
+
 
 async def _tell(worker: DataWorker, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
+        snapshot = worker.configuration.snapshot
         write_atomically(path, msgspec.json.encode(_state(worker)))
-        await asyncio.sleep(STATE_INTERVAL_S)
+        await asyncio.sleep(STATE_INTERVAL_MIN_S)
+        await worker.configuration.wait_for_change(snapshot, STATE_INTERVAL_S)
 
 
 def _stop_event() -> asyncio.Event:

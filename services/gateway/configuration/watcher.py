@@ -47,6 +47,7 @@ class Configuration:
         self._poll_interval_s = poll_interval_s
         self._wake = asyncio.Event()
         self._targets = TargetsInTime(make_target, self._wake.set)
+        self._changed = asyncio.Event()
         self._is_doubtful = False
         """The database may have become another one: a revision alone does not say so."""
 
@@ -75,13 +76,24 @@ class Configuration:
                 is_first = self.snapshot is EMPTY
                 draft.take(*await self._targets.of(part, in_force, is_first=is_first))
         if draft is not None:
-            self.snapshot = draft.done()
+            self._put_in_force(draft.done())
+
+    def _put_in_force(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def wait_for_change(self, since: Snapshot, seconds: float) -> None:
+        """Until another snapshot than `since` is in force, for so long at the most."""
+        if self.snapshot is since:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), seconds)
 
     def _take_late_targets(self) -> None:
         items, targets = self._targets.take_late()
         if items:
             late = Changes(self.snapshot.revision, items, frozenset(), is_full=False)
-            self.snapshot = apply(self.snapshot, late, targets)
+            self._put_in_force(apply(self.snapshot, late, targets))
 
     async def run(self) -> None:
         """Follow the store until cancelled. An unreachable store leaves the last snapshot in force."""
