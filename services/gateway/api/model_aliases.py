@@ -124,10 +124,10 @@ def handlers(store: Store) -> list[Any]:
         status_code=200,
         opt=promises(Operation(summary="Delete a model alias", scope="write", errors=(404,))),
     )
-    async def delete_alias(alias_id: str, request: Request[Any, Any, Any]) -> Response[None]:
+    async def delete_alias(alias_id: str, request: Request[Any, Any, Any]) -> Response[bytes]:
         with refusing(_INSTANCE_OF_ONE, _INVALID, not_found=_NOT_FOUND):
             async with store.change(actor_of(request)) as change:
                 await model_aliases.delete(alias_id, change)
-        return Response(None, status_code=200)
+        return Response(b"", media_type="text/plain")
 
     return [create_alias, list_aliases, get_alias, patch_alias, delete_alias]

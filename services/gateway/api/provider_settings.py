@@ -131,10 +131,10 @@ def handlers(store: Store, means: SettingMeans) -> list[Any]:
             )
         ),
     )
-    async def delete_setting(setting_id: str, request: Request[Any, Any, Any]) -> Response[None]:
+    async def delete_setting(setting_id: str, request: Request[Any, Any, Any]) -> Response[bytes]:
         with refusing(_INSTANCE_OF_ONE, _INVALID, not_found=_NOT_FOUND):
             async with store.change(actor_of(request)) as change:
                 await provider_settings.delete(setting_id, is_forced(request), change)
-        return Response(None, status_code=200)
+        return Response(b"", media_type="text/plain")
 
     return [create_setting, list_settings, patch_setting, delete_setting]
