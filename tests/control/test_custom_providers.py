@@ -194,6 +194,22 @@ def test_a_deleted_provider_is_gone_and_its_name_free(api):
     create(api, "gone")
 
 
+def test_a_provider_in_use_is_deleted_only_by_force(api, gateway):
+    """While provider settings have its name."""
+    created = create(api, "used")
+    setting = gateway.setting("http://127.0.0.1:9", provider="used")
+    where = f"{PATH}/{created['id']}"
+
+    assert problem(api.delete(where)) == invalid(
+        "1 provider settings use provider used; delete them first or add force=true",
+        "/api/providers/:id",
+    )
+    assert api.get(where).status_code == 200
+    assert api.delete(where, params={"force": "true"}).status_code == 200
+    assert api.get(where).status_code == 404
+    assert [one["id"] for one in api.get("/api/provider-settings", params={"ids": setting}).json()]
+
+
 def test_an_upstream_that_must_not_be_called_is_refused_before_it_is_stored(api, gateway):
     """Tollway's own ports, whatever private addresses are allowed."""
     config = CONFIG | {"target_url": f"{gateway.admin_url}/api/health"}
