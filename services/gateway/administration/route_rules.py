@@ -148,7 +148,9 @@ def _wrong_in_request_params(raw: msgspec.Raw | None) -> list[str]:
         return ["requestParams"]
     if len(bytes(raw)) > PARAMS_BYTES_MAX:
         return ["requestParams"]
-    wrong = [name for name in _NUMBERS if name in values and not _is_number(values[name])]
+    wrong: list[str] = [
+        name for name in _NUMBERS if name in values and not _is_number(values[name])
+    ]
     if "stop" in values and not _is_array_of_texts(values["stop"]):
         wrong.append("stop")
     if "logit_bias" in values and not _is_map_of_numbers(values["logit_bias"]):
