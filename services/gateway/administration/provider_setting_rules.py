@@ -39,10 +39,14 @@ _LABELS: Final = frozenset({"resourceName", "awsRegion", "region", "location"})
 """They become part of a host name."""
 _is_label: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?").fullmatch
 _is_header_safe: Final = re.compile(r"[\x21-\x7e]+").fullmatch
+_is_text: Final = re.compile(r"[\t\r\n\x20-\x7e]+").fullmatch
 
 
-def check_members(values: dict[str, str]) -> None:
-    """The names and values of `setting`, the URL's address aside."""
+def check_members(values: dict[str, str], credential: str) -> None:
+    """The names and values of `setting`, the URL's address aside.
+
+    `credential` names the member that is sent to the provider in a header.
+    """
     if sum(len(text.encode()) for pair in values.items() for text in pair) > SETTING_BYTES_MAX:
         raise Invalid(f"setting is over the limit of {SETTING_BYTES_MAX} bytes")
     if holds_nul([text for pair in values.items() for text in pair]):
@@ -50,9 +54,10 @@ def check_members(values: dict[str, str]) -> None:
     for name, value in values.items():
         if name in _LABELS and not _is_label(value):
             raise Invalid(f"setting.{name} must be letters, digits and hyphens")
-    apikey = values.get("apikey", "")
-    if apikey and not _is_header_safe(apikey):
-        raise Invalid("setting.apikey must be printable ASCII")
+        if name not in SHOWN_MEMBERS and not _is_text(value):
+            raise Invalid(f"setting.{name} must be ASCII")
+        if name in ("apikey", credential) and not _is_header_safe(value):
+            raise Invalid(f"setting.{name} must be printable ASCII")
 
 
 def check_required(provider: str, required: Iterable[str], values: dict[str, str]) -> None:

@@ -45,10 +45,16 @@ class SettingMeans(msgspec.Struct, frozen=True):
 
 
 class _Kind(msgspec.Struct, frozen=True):
-    """The provider's name as it is stored, and the members of `setting` that may be shown."""
+    """The provider's name as it is stored, and the members of `setting` that may be shown.
+
+    `credential` is the member that its operator named, `local_base` a default address on this
+    machine.
+    """
 
     name: str
     shown: frozenset[str]
+    credential: str = "apikey"
+    local_base: str = ""
 
 
 async def create(
@@ -60,7 +66,9 @@ async def create(
     given = new.setting or {}
     async with store.read() as reading:
         kind = await _check_provider(new.provider, given, reading, means)
-    await _check_setting(given, means)
+    await _check_setting(given, kind, means)
+    if kind.local_base and not given.get("url"):
+        await means.check_url(kind.local_base)
     setting_id = to_text(new_id())
     now = int(time.time())
     shown, secrets = _parted(given, kind)
@@ -98,7 +106,7 @@ async def patch(
     async with store.read() as reading:
         seen = await get(setting_id, reading)
         kind = await _check_provider(seen.provider, sent.setting, reading, means)
-    await _check_setting(sent.setting, means)
+    await _check_setting(sent.setting, kind, means)
     sealed = await _resealed(seen, sent.setting, kind, means.sealer)
     async with store.change(actor) as change:
         existing = await get(setting_id, change)
@@ -177,7 +185,8 @@ async def _check_provider(
     provider = means.providers.get(name)
     if provider is not None:
         check_required(name, provider.required, given)
-        return _Kind(name, SHOWN_MEMBERS)
+        is_local = provider.base.startswith("http://")
+        return _Kind(name, SHOWN_MEMBERS, local_base=provider.base if is_local else "")
     customs = await reading.find(CustomProvider, Query(holds={"provider": name.lower()}))
     if not customs:
         raise Invalid(f"provider {name} is not supported")
@@ -185,11 +194,11 @@ async def _check_provider(
     if param and not given.get(param):
         raise Invalid(f"provider {name} is missing value for field {param}")
     # Its operator chose the name of its credential: any member may be one.
-    return _Kind(customs[0].provider, frozenset())
+    return _Kind(customs[0].provider, frozenset(), credential=param)
 
 
-async def _check_setting(given: dict[str, str], means: SettingMeans) -> None:
-    check_members({name: value for name, value in given.items() if value})
+async def _check_setting(given: dict[str, str], kind: _Kind, means: SettingMeans) -> None:
+    check_members({name: value for name, value in given.items() if value}, kind.credential)
     if given.get("url"):
         try:
             await means.check_url(given["url"])
