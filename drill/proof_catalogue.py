@@ -82,8 +82,10 @@ PROOFS: Final[Sequence[Proof]] = (
         _DOUBLED,
     ),
     Proof("stuck partition", _LOOKED_FOR, stages.fault("stuck partition"), _LOST),
-    Proof("lost parcels", "a gap is not stepped over", stages.fault("lost parcels"), _LOST),
-    Proof("lost parcels", _KEPT, stages.fault("lost parcels"), _LOST),
+    Proof(
+        "lost parcels", "a gap is not stepped over", stages.fault("lost parcels", times=4), _LOST
+    ),
+    Proof("lost parcels", _KEPT, stages.fault("lost parcels", times=4), _LOST),
     Proof("checkpoints put back", _MARKS, stages.fault("checkpoints put back"), _DOUBLED),
     Proof("nats put back", _MARKS, stages.fault("nats put back"), _DOUBLED),
     Proof(
@@ -140,6 +142,6 @@ PROOFS: Final[Sequence[Proof]] = (
     Proof("full journal", _REFUSED, stages.full_journal, _LOST, LIMITED),
     Proof("full disk", _REFUSED, stages.full_disk, _LOST, LIMITED),
     Proof("clients leave", "a client that leaves is an end", stages.clients_leave, _LOST),
-    Proof("models without a price", "unknown is not zero", stages.mix, ("wrong",)),
+    Proof("models without a price", "unknown is not zero", stages.unpriced, ("wrong",)),
 )
 """Every fault of the drills with what stands against it."""

@@ -57,7 +57,7 @@ class Proved(msgspec.Struct, frozen=True):
 
 
 async def switch_off(installation: Installation, name: str) -> None:
-    """Start the service that has this protection without it; the others' stay as they are."""
+    """Start the service that has this protection without it, and with all of its others."""
     protection = PROTECTIONS[name]
     if protection.switch_off is None:
         await select(installation, "ALTER TABLE entries DROP CONSTRAINT in_time")
@@ -81,6 +81,10 @@ async def harm(
     await switch_off(installation, proof.protection)
     await proof.stage(installation, load, chance, False)
     after = await settle(installation, load, timeout_s=12.0, hopeless_s=hopeless_s)
+    if PROTECTIONS[proof.protection].switch_off is None:
+        await select(
+            installation, "ALTER TABLE entries ADD CONSTRAINT in_time CHECK insert_by > now64(3)"
+        )
     return new_findings(before, after)
 
 

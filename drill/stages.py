@@ -9,7 +9,7 @@ import msgspec
 
 from drill import faults, scenarios
 from drill.installation import Installation
-from drill.load import Load
+from drill.load import UNPRICED_MODEL, Load
 from drill.proxy import Seam
 from drill.schedule import CATALOGUE
 
@@ -87,10 +87,13 @@ async def loss_of_the_dead(
 
 
 def away(server: str) -> Stage:
-    """Requests while a server is not there."""
+    """Requests while a server is not there, and has not been for a while."""
 
     async def stage(installation: Installation, load: Load, _: random.Random, __: bool) -> None:
-        await scenarios.without(installation, server, load, 40)
+        await installation.kill(server)
+        await asyncio.sleep(1.0)
+        await load.burst(40)
+        await installation.programs[server].start()
 
     return stage
 
@@ -157,6 +160,10 @@ async def clients_leave(_: Installation, load: Load, __: random.Random, ___: boo
     await asyncio.gather(*map(load.send, asks))
 
 
-async def mix(_: Installation, load: Load, __: random.Random, ___: bool) -> None:
-    """Requests of every kind; nothing goes wrong."""
-    await load.burst(120)
+async def unpriced(_: Installation, load: Load, __: random.Random, ___: bool) -> None:
+    """Models that no price book knows; nothing goes wrong."""
+    asks = [
+        msgspec.structs.replace(load.ask(), kind="unpriced", model=UNPRICED_MODEL)
+        for _ in range(20)
+    ]
+    await asyncio.gather(*map(load.send, asks))
