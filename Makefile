@@ -50,6 +50,10 @@ test: install check ## everything CI runs; needs no network, no Docker, no key
 drill: install ## seeds of faults against the whole product, about ten minutes; ARGS="--seeds 2"
 	$(BIN)/python -m drill $(ARGS)
 
+.PHONY: fuzz
+fuzz: install ## hostile requests against 8001 and 8003 for minutes; ARGS="--hypothesis-seed=7"
+	$(BIN)/python -m pytest tests/control/test_admin_fuzz.py --hypothesis-profile=fuzz --timeout=0 $(ARGS)
+
 .PHONY: docs
 docs: install ## write docs/settings.md anew
 	$(BIN)/python docs/settings_table.py

@@ -12,7 +12,7 @@ CostMapText = Annotated[
         extra_json_schema={
             "type": "object",
             "properties": {
-                name: {"type": "object", "additionalProperties": {"type": "number"}}
+                name: {"type": ["object", "null"], "additionalProperties": {"type": "number"}}
                 for name in (
                     "promptCostPerModel",
                     "completionCostPerModel",
