@@ -21,6 +21,7 @@ IMPATIENT: Final = {"IN_MEMORY_DB_UPDATE_INTERVAL": "200ms", "POSTGRESQL_READ_TI
 _SENT_AGAIN: Final = "what was not acknowledged or booked is sent again"
 _LOOKED_FOR: Final = "an insert that failed is looked for"
 _ONLY_MISSING: Final = "only missing rows are inserted again"
+_ADOPTED: Final = "the journals of the dead are adopted"
 _KEPT: Final = "a journal is kept until it is booked"
 _MARKS: Final = "the ledger's marks outweigh the checkpoint"
 _KEYS: Final = "keys are kept in memory"
@@ -35,13 +36,11 @@ PROOFS: Final[Sequence[Proof]] = (
     Proof("kill nats", _SENT_AGAIN, stages.fault("kill nats"), _LOST),
     Proof("kill postgres", _KEYS, stages.fault("kill postgres", times=2), _LOST, IMPATIENT),
     Proof("kill clickhouse", _LOOKED_FOR, stages.fault("kill clickhouse", times=3), _LOST),
-    Proof(
-        "kill gateway", "the journals of the dead are adopted", stages.fault("kill gateway"), _LOST
-    ),
+    Proof("kill gateway", _ADOPTED, stages.fault("kill gateway"), _LOST),
     Proof("kill metering", _LOOKED_FOR, stages.killed_at_insert("metering"), _LOST),
     Proof(
         "kill gateway-worker",
-        "the journals of the dead are adopted",
+        _ADOPTED,
         stages.fault("kill gateway-worker"),
         _LOST,
     ),
@@ -103,7 +102,7 @@ PROOFS: Final[Sequence[Proof]] = (
     Proof("a worker dies in mid-stream", _CLOSED, stages.worker_in_flight, _LOST),
     Proof("the gateway dies in mid-stream", _CLOSED, stages.gateway_in_flight, _LOST),
     Proof("parcels of the dead lost", "a gap is not stepped over", stages.loss_of_the_dead, _LOST),
-    Proof("parcels of the dead lost", _KEPT, stages.loss_of_the_dead, _LOST),
+    Proof("parcels of the dead lost", _ADOPTED, stages.loss_of_the_dead, _LOST),
     Proof("postgres away", _KEYS, stages.away("postgres"), _LOST, IMPATIENT),
     Proof("nats away", _SENT_AGAIN, stages.away("nats"), _LOST),
     Proof("clickhouse away", _LOOKED_FOR, stages.away("clickhouse"), _LOST),
