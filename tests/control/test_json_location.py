@@ -13,6 +13,7 @@ from gateway.endpoints.json_location import (
     LOCATION_BYTES_MAX,
     MISSING,
     STEPS_MAX,
+    WHOLE_BYTES_MAX,
     BadLocation,
     NotReadable,
     parse_location,
@@ -63,13 +64,18 @@ MEANINGS: list[tuple[str, Any]] = [
 ]
 
 
+def texts(value: Any) -> list[bytes]:
+    """A short text of it, and one in which nothing that holds anything is short."""
+    return [json.dumps(value, indent=width).encode() for width in (None, WHOLE_BYTES_MAX)]
+
+
 @pytest.mark.parametrize(("location", "found"), MEANINGS)
 def test_a_location_means_what_its_table_says(location, found):
     """In decoded JSON and in its text."""
     parsed = parse_location(location)
 
     assert parsed.find(DOCUMENT) == found
-    assert parsed.find_in(json.dumps(DOCUMENT).encode()) == found
+    assert [parsed.find_in(text) for text in texts(DOCUMENT)] == [found, found]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +128,8 @@ def test_text_and_decoded_json_never_disagree(value, location):
     except BadLocation:
         return
 
-    assert parsed.find_in(json.dumps(value, indent=1).encode()) == parsed.find(value)
+    found = parsed.find(value)
+    assert [parsed.find_in(text) for text in texts(value)] == [found, found]
 
 
 @given(value=_JSON, data=st.data())
@@ -144,7 +151,7 @@ def test_every_place_in_a_document_has_a_location(value, data):
     parsed = parse_location(".".join(parts))
 
     assert parsed.find(value) == place
-    assert parsed.find_in(json.dumps(value).encode()) == place
+    assert [parsed.find_in(text) for text in texts(value)] == [place, place]
 
 
 @given(elements=st.lists(st.dictionaries(st.sampled_from("xy"), st.text(max_size=5)), max_size=8))
@@ -177,9 +184,10 @@ def test_the_text_of_what_was_found_is_its_strings(found, text):
 
 def test_the_last_of_two_members_counts():
     """As it does for the provider that reads the body after us."""
-    text = b'{"model":"cheap","mod\\u0065l":"dear"}'
+    text = b'{"model":"cheap","mod\\u0065l":"dear"%b}'
 
-    assert parse_location("model").find_in(text) == "dear"
+    for space in (b"", b" " * WHOLE_BYTES_MAX):
+        assert parse_location("model").find_in(text % space) == "dear"
 
 
 @pytest.mark.parametrize(
@@ -187,6 +195,7 @@ def test_the_last_of_two_members_counts():
     [
         ("a", b""),
         ("a", b" "),
+        ("a", b" " * (WHOLE_BYTES_MAX + 1) + b"{"),
         ("a", b"{"),
         ("a", b'{"a":'),
         ("a", b'{"a":"\xff"}'),

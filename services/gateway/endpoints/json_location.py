@@ -23,6 +23,8 @@ LOCATION_BYTES_MAX: Final = 1024
 STEPS_MAX: Final = 32
 COMMAS_MAX: Final = 500_000
 """In an array's text: one small object is made for each element, a hundred bytes or less."""
+WHOLE_BYTES_MAX: Final = 16_384
+"""A text up to this is decoded whole: cheaper than to look what to leave out."""
 
 MISSING: Final = msgspec.UNSET
 """What a location finds where there is nothing."""
@@ -161,6 +163,8 @@ def _find(value: Any, steps: tuple[Step, ...], at: int) -> Any:
 
 def _find_in(text: bytes, steps: tuple[Step, ...], at: int) -> Any:
     for number in range(at, len(steps)):
+        if len(text) <= WHOLE_BYTES_MAX:
+            return _find(msgspec.json.decode(text), steps, number)
         step = steps[number]
         first = _first(text)
         if first == b"{":
@@ -169,8 +173,6 @@ def _find_in(text: bytes, steps: tuple[Step, ...], at: int) -> Any:
                 return MISSING
             text = member
         elif first != b"[":
-            if not first:
-                raise NotReadable("no JSON at all")
             return MISSING
         elif step.is_each:
             elements = _elements(text)
