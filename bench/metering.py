@@ -246,13 +246,18 @@ def summary(rounds: list[Round]) -> Iterator[str]:
             f"| {median(each.broker_us for each in of):.1f} "
             f"| {median(each.cores for each in of):.2f} |"
         )
-    if {1, 2} <= medians.keys():
-        slowest_of_two = min(each.rate for each in rounds if each.consumers == 2)
-        fastest_of_one = max(each.rate for each in rounds if each.consumers == 1)
+    pairs = zip(rounds[::2], rounds[1::2], strict=False)
+    ratios = [
+        max(pair, key=lambda each: each.consumers).rate
+        / min(pair, key=lambda each: each.consumers).rate
+        for pair in pairs
+        if {each.consumers for each in pair} == {1, 2}
+    ]
+    if ratios:
         yield ""
         yield (
-            f"two consumers / one: {medians[2] / medians[1]:.2f} by the medians, "
-            f"{slowest_of_two / fastest_of_one:.2f} the slowest of two over the fastest of one"
+            f"two consumers / one: {medians[2] / medians[1]:.2f} by the medians; in pairs of "
+            f"rounds, one after the other: {', '.join(f'{ratio:.2f}' for ratio in ratios)}"
         )
 
 

@@ -48,11 +48,17 @@ class PartitionReport(msgspec.Struct, frozen=True):
 
 
 class MemberReport(msgspec.Struct, frozen=True):
-    """The value of a member's key in the MEMBERS bucket, JSON."""
+    """The value of a member's key in the MEMBERS bucket, JSON.
+
+    `place` is equal for processes that see each other's pids, None where that cannot be told.
+    """
 
     member: str
     at_ms: int
     partitions: dict[int, PartitionReport]
+    pid: int = 0
+    birth: str | None = None
+    place: str | None = None
 
 
 def consumer_state_path(data_dir: Path, number: int) -> Path:

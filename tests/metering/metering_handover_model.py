@@ -250,15 +250,15 @@ def run_handover(schedule: HandoverSchedule, *, arrows_max: int = 6_000) -> Hand
                 second.joins_at_ms = world.now_ms + 60
             steps = list(_ready(members, paused_until_ms, world.now_ms))
             if not steps:
-                world.now_ms += 10 if is_calm else 1
-                if books_are_done(world, truth):
-                    quiet_since_ms = quiet_since_ms or world.now_ms
-                    if is_calm and world.now_ms - quiet_since_ms > 1_000 and not world.late:
-                        break
-                else:
+                world.now_ms = _next_ms(members, paused_until_ms, world)
+                if not is_calm or not books_are_done(world, truth):
                     quiet_since_ms = None
-                    if rng.random() < 0.002:
+                    if rng.random() < 0.05:
                         world.resend_unbooked()
+                else:
+                    quiet_since_ms = quiet_since_ms or world.now_ms
+                    if world.now_ms - quiet_since_ms > 1_000 and not world.late:
+                        break
                 continue
             member, owner = rng.choice(steps)
             arrow = member.arrow if owner is None else owner.arrow
@@ -292,6 +292,22 @@ def run_handover(schedule: HandoverSchedule, *, arrows_max: int = 6_000) -> Hand
         sum(owner.meter.progress.recoveries for owner in owners),
         sum(owner.superseded for owner in owners),
     )
+
+
+def _next_ms(members: list[Member], paused_until_ms: dict[str, int], world: World) -> int:
+    """When somebody wakes, at most a moment from now: parcels come meanwhile."""
+    wakes = [at_ms for at_ms, _ in world.late]
+    for member in members:
+        if not member.is_alive:
+            wakes.append(member.joins_at_ms)
+            continue
+        asleep = [member.arrow, None if member.owner is None else member.owner.arrow]
+        wakes += [
+            max(arrow.until_ms, paused_until_ms[member.name])
+            for arrow in asleep
+            if isinstance(arrow, Sleep)
+        ]
+    return max(world.now_ms + 1, min([world.now_ms + 20, *wakes]))
 
 
 def _ready(

@@ -210,10 +210,22 @@ def _head(column: str, kind: str) -> bytes:
     return b"".join(_varint(len(text)) + text.encode() for text in (column, kind))
 
 
+def _packed(column: Sequence[Any], kind: str, pack: Packer) -> bytes:
+    """Most columns of a batch hold one value: the same key, the same book, no audio."""
+    first, rows = column[0], len(column)
+    if column[-1] != first or column.count(first) != rows or kind.startswith(("Array", "Map")):
+        return pack(column)
+    one = pack((first,))
+    flag = 1 if kind.startswith("Nullable") else 0
+    return one[:flag] * rows + one[flag:] * rows
+
+
 _FIELDS: Final = tuple(Entry.__struct_fields__)
 _DEADLINE_AT: Final = _FIELDS.index("insert_by_ms")
-_HEADS: Final = tuple(_head(_column_of(field), _kind_of(field)[0]) for field in _FIELDS)
-_PACKERS: Final = tuple(_kind_of(field)[1] for field in _FIELDS)
+_KINDS: Final = tuple(map(_kind_of, _FIELDS))
+_HEADS: Final = tuple(
+    _head(_column_of(field), kind) for field, (kind, _) in zip(_FIELDS, _KINDS, strict=True)
+)
 ENTRY_COLUMNS: Final = tuple(map(_column_of, _FIELDS))
 BODY_COLUMNS: Final = tuple(name.removesuffix("_ms") for name in Body.__struct_fields__)
 _BODY_PACKERS: Final[tuple[tuple[str, Packer], ...]] = (
@@ -227,10 +239,11 @@ class EntryBlock:
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.rows = len(entries)
-        columns = list(zip(*map(msgspec.structs.astuple, entries), strict=True))
+        columns = zip(*map(msgspec.structs.astuple, entries), strict=True)
         self._packed = [
-            b"" if at == _DEADLINE_AT else pack(columns[at]) for at, pack in enumerate(_PACKERS)
-        ]
+            b"" if at == _DEADLINE_AT else _packed(column, *_KINDS[at])
+            for at, column in enumerate(columns)
+        ] or [b""] * len(_KINDS)
         digest = blake2b(digest_size=16)
         for packed in self._packed:
             digest.update(packed)

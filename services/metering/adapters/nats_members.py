@@ -1,6 +1,8 @@
 """The members' words in a key-value bucket whose entries expire."""
 
+import os
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -11,6 +13,7 @@ from contracts import subjects
 from metering.adapters.nats_link import NatsLink, as_unavailable
 from metering.ports import Clock, Refused
 from metering.state import MemberReport, PartitionReport
+from runtime.processes import birth_mark, is_same
 
 _PREFIX: Final = "metering."
 _BEGINNING: Final = PartitionReport("starting", 0, None, None, None)
@@ -31,6 +34,8 @@ class NatsMembers:
         self._member = member
         self._clock = clock
         self._reports = reports
+        self._birth = birth_mark(os.getpid())
+        self._place = _place(self._birth)
 
     async def say(self, held: Collection[int]) -> None:
         reports = self._reports()
@@ -38,6 +43,9 @@ class NatsMembers:
             self._member,
             self._clock.now_ms(),
             {number: reports.get(number, _BEGINNING) for number in sorted(held)},
+            os.getpid(),
+            self._birth,
+            self._place,
         )
         bucket = await open_bucket(self._link, subjects.MEMBERS_BUCKET)
         with as_unavailable():
@@ -56,10 +64,19 @@ class NatsMembers:
                 if not key.startswith(_PREFIX) or member == self._member:
                     continue
                 try:
-                    said[member] = _held((await bucket.get(key)).value)
+                    report = _report((await bucket.get(key)).value)
                 except KeyNotFoundError:
                     continue
+                if report is None:
+                    said[member] = frozenset()
+                elif not self._is_dead(report):
+                    said[member] = frozenset(report.partitions)
         return said
+
+    def _is_dead(self, report: MemberReport) -> bool:
+        """A process of this machine that is gone need not be waited for until its word expires."""
+        is_near = self._place is not None and report.place == self._place
+        return is_near and not is_same(report.pid, report.birth)
 
     async def resign(self) -> None:
         """Be forgotten at once. Raises Unavailable, Refused."""
@@ -68,12 +85,21 @@ class NatsMembers:
             await bucket.delete(_PREFIX + self._member)
 
 
-def _held(content: bytes | None) -> frozenset[int]:
-    """A word that cannot be read is a member that holds nothing."""
+def _report(content: bytes | None) -> MemberReport | None:
+    """A word that cannot be read is that of a member that holds nothing."""
     try:
-        return frozenset(_decode_report(content or b"").partitions)
+        return _decode_report(content or b"")
     except msgspec.DecodeError:
-        return frozenset()
+        return None
+
+
+def _place(birth: str | None) -> str | None:
+    """This boot of this machine, and which processes are seen here: containers see their own."""
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return None
+    return None if birth is None else f"{birth.partition(':')[0]} {namespace}"
 
 
 async def open_bucket(link: NatsLink, name: str) -> KeyValue:
