@@ -7,6 +7,8 @@ from typing import Final
 import httpx
 import msgspec
 
+from gateway.ports import SealUnavailable
+
 _PATH: Final = "/computeMetadata/v1/instance/service-accounts/default/identity"
 _RENEW_BEFORE_S: Final = 300.0
 _TOKEN_BYTES_MAX: Final = 16_384
@@ -27,24 +29,26 @@ class GoogleIdTokens:
         self._good_until = 0.0
 
     async def token(self) -> str:
-        """Raises httpx.HTTPError when there is none to be had."""
+        """Raises SealUnavailable when there is none to be had."""
         if time.time() >= self._good_until:
-            response = await self._client.get(
-                self._url,
-                params={"audience": self._audience, "format": "full"},
-                headers={"Metadata-Flavor": "Google"},
-            )
-            response.raise_for_status()
-            self._good_until = _expires_at(response) - _RENEW_BEFORE_S
-            self._token = response.text.strip()
+            try:
+                response = await self._client.get(
+                    self._url,
+                    params={"audience": self._audience, "format": "full"},
+                    headers={"Metadata-Flavor": "Google"},
+                )
+                response.raise_for_status()
+                self._token = response.text.strip()
+                self._good_until = _expires_at(self._token) - _RENEW_BEFORE_S
+            except (httpx.HTTPError, ValueError) as error:
+                raise SealUnavailable(
+                    f"no ID token for AUDIENCE from GCE_METADATA_HOST: {type(error).__name__}"
+                ) from None
         return self._token
 
 
-def _expires_at(response: httpx.Response) -> float:
-    """When the token in an answer expires, Unix seconds. Raises httpx.DecodingError."""
-    try:
-        _, payload, _ = response.text[:_TOKEN_BYTES_MAX].strip().split(".")
-        padded = payload + "=" * (-len(payload) % 4)
-        return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Claims).exp
-    except (ValueError, msgspec.DecodeError):
-        raise httpx.DecodingError("that is no ID token", request=response.request) from None
+def _expires_at(token: str) -> float:
+    """Unix seconds. Raises ValueError for what is no ID token."""
+    _, payload, _ = token[:_TOKEN_BYTES_MAX].split(".")
+    padded = payload + "=" * (-len(payload) % 4)
+    return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Claims).exp
