@@ -61,6 +61,9 @@ from runtime.admin_gate import AdminGate
 
 log = logging.getLogger(__name__)
 
+_ADMIN_STATEMENT_TIMEOUT_S = 10.0
+"""Whoever asks the admin API is told 503 sooner than a hanging database would let them wait."""
+
 
 class DataWorker(msgspec.Struct):
     """One data worker, open. `is_ready` is turned off before it drains."""
@@ -199,7 +202,6 @@ async def data_worker(
         await stack.enter_async_context(_background(configuration.run(), deadlines.run()))
         counters, tallies = Counters(), Tallies()
         show_error = error_shower(settings.error_code)
-        stats = Stats(settings.run_dir, settings.proxy_port, corridor.knows, settings.admin_pass)
         corridor = Corridor(
             configuration=configuration,
             match=Registry((one.name, one.dialect) for one in PROVIDERS.values()).match,
@@ -217,6 +219,7 @@ async def data_worker(
             listing=Listing(engine, float(settings.models_ttl)),
             show_error=show_error,
         )
+        stats = Stats(settings.run_dir, settings.proxy_port, corridor.knows, settings.admin_pass)
         worker = DataWorker(
             app=data_app(corridor, lambda: worker.is_ready, stats, show_error),
             corridor=corridor,
@@ -242,7 +245,9 @@ async def _background(*loops: Coroutine[None, None, None]) -> AsyncIterator[None
 async def admin(settings: GatewaySettings) -> AsyncIterator[AdminGate]:
     """The admin application."""
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(open_pool(settings))
+        pool = await stack.enter_async_context(
+            open_pool(settings, statement_timeout_s=_ADMIN_STATEMENT_TIMEOUT_S)
+        )
         engine = await stack.enter_async_context(upstream(settings))
         store = PostgresStore(pool)
         yield admin_app(

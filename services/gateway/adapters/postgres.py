@@ -19,10 +19,16 @@ UNREACHABLE = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresCo
 
 @asynccontextmanager
 async def open_pool(
-    settings: GatewaySettings, *, size_max: int = 4
+    settings: GatewaySettings, *, size_max: int = 4, statement_timeout_s: float | None = None
 ) -> AsyncIterator["asyncpg.Pool[asyncpg.Record]"]:
-    """A pool to the configuration database; it connects when it is first used."""
-    pool = asyncpg.create_pool(**connect_arguments(settings), min_size=0, max_size=size_max)
+    """A pool to the configuration database; it connects when it is first used.
+
+    `statement_timeout_s` is for those who cannot wait as long as POSTGRESQL_READ_TIME_OUT.
+    """
+    arguments = connect_arguments(settings)
+    if statement_timeout_s is not None:
+        arguments["command_timeout"] = min(statement_timeout_s, arguments["command_timeout"])
+    pool = asyncpg.create_pool(**arguments, min_size=0, max_size=size_max)
     async with pool:
         try:
             yield pool

@@ -23,6 +23,8 @@ from gateway.administration.store import (
 )
 
 _WRITE_LOCK: Final = 0x70_11_3A_91
+_ACQUIRE_TIMEOUT_S: Final = 5.0
+"""How long it may take to get a connection, and to give back one whose server hangs."""
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """The one character that the database cannot hold, as JSON writes it."""
 
@@ -43,7 +45,10 @@ class PostgresStore:
     async def change(self, actor: str) -> AsyncIterator["PostgresChange"]:
         """See Store."""
         try:
-            async with self._pool.acquire() as connection, connection.transaction():
+            async with (
+                self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_S) as connection,
+                connection.transaction(),
+            ):
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", _WRITE_LOCK)
                 revision = await connection.fetchval("SELECT nextval('configuration_revision')")
                 yield PostgresChange(connection, revision, actor)
@@ -56,7 +61,7 @@ class PostgresStore:
         """See Store."""
         try:
             async with (
-                self._pool.acquire() as connection,
+                self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_S) as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
                 yield PostgresReading(connection)
@@ -66,20 +71,21 @@ class PostgresStore:
     async def audit_log(self, query: AuditQuery) -> list[AuditEntry]:
         """See Store."""
         try:
-            rows = await self._pool.fetch(
-                "SELECT id, at_ms, actor, action, kind, item_id, revision, before::text, after::text"
-                " FROM audit_log WHERE ($1 = '' OR kind = $1) AND ($2 = '' OR item_id = $2)"
-                " AND ($3 = '' OR actor = $3) AND ($4::bigint IS NULL OR at_ms >= $4)"
-                " AND ($5::bigint IS NULL OR at_ms < $5) AND ($6::bigint IS NULL OR id < $6)"
-                " ORDER BY id DESC LIMIT $7",
-                query.kind,
-                query.item_id,
-                query.actor,
-                query.start_ms,
-                query.end_ms,
-                query.before_id,
-                query.limit,
-            )
+            async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_S) as connection:
+                rows = await connection.fetch(
+                    "SELECT id, at_ms, actor, action, kind, item_id, revision, before::text, after::text"
+                    " FROM audit_log WHERE ($1 = '' OR kind = $1) AND ($2 = '' OR item_id = $2)"
+                    " AND ($3 = '' OR actor = $3) AND ($4::bigint IS NULL OR at_ms >= $4)"
+                    " AND ($5::bigint IS NULL OR at_ms < $5) AND ($6::bigint IS NULL OR id < $6)"
+                    " ORDER BY id DESC LIMIT $7",
+                    query.kind,
+                    query.item_id,
+                    query.actor,
+                    query.start_ms,
+                    query.end_ms,
+                    query.before_id,
+                    query.limit,
+                )
         except UNREACHABLE as error:
             raise StoreUnavailable(type(error).__name__) from error
         return [

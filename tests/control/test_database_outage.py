@@ -1,0 +1,144 @@
+"""What 8001 says while its database is away, frozen, and back."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import psutil
+import pytest
+from support.operations import Call, Description
+from support.programs import Gateway
+from support.servers import RunningServer, run_apart
+from support.stores import NatsServer
+
+from contracts.config.admin_tokens import new_token_text
+from infra.embedded.postgres import POSTGRES
+from infra.migrations.postgres import migrate_postgres
+from infra.migrations.settings import MigrationSettings
+from runtime.settings import Secret
+
+PASSWORD = "outage"
+FILTERS = {"tags", "userId"}
+LONGEST_ANSWER_S = 30.0
+"""What an operator bears; above the sum of the admin API's own limits."""
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A Postgres that may be killed."""
+    server = RunningServer(POSTGRES, tmp_path_factory.mktemp("postgres"))
+    server.start()
+    run_apart(migrate_postgres(MigrationSettings(postgres_url=Secret(server.url))))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    tmp_path_factory: pytest.TempPathFactory, bus: NatsServer, database: RunningServer
+) -> Iterator[Gateway]:
+    """A gateway over it."""
+    program = Gateway(
+        tmp_path_factory.mktemp("gateway"),
+        {
+            "NATS_URL": bus.url,
+            "POSTGRES_URL": database.url,
+            "POSTGRESQL_READ_TIME_OUT": "1s",
+            "ADMIN_PASS": PASSWORD,
+        },
+    )
+    program.start_ready()
+    yield program
+    program.kill()
+
+
+@pytest.fixture(scope="module")
+def client(gateway: Gateway) -> Iterator[httpx.Client]:
+    """A client with the password."""
+    with httpx.Client(
+        base_url=gateway.admin_url, headers={"x-api-key": PASSWORD}, timeout=LONGEST_ANSWER_S
+    ) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def description(client: httpx.Client) -> Description:
+    """What 8001 says of itself."""
+    return Description(client.get("/openapi.json").json())
+
+
+def sent(client: httpx.Client, call: Call) -> httpx.Response:
+    """The call, of things that need not exist."""
+    path = call.template
+    for parameter in call.parameters:
+        if parameter["in"] == "path":
+            path = path.replace(f"{{{parameter['name']}}}", "some")
+    query = {
+        parameter["name"]: parameter.get("example", "some")
+        for parameter in call.parameters
+        if parameter["in"] == "query" and ("example" in parameter or parameter["name"] in FILTERS)
+    }
+    body = {} if call.body_example is None else {"json": call.body_example}
+    return client.request(call.method.upper(), path, params=query, **body)
+
+
+def test_without_its_database_every_route_is_503_and_comes_back_by_itself(
+    client: httpx.Client, description: Description, database: RunningServer
+) -> None:
+    """Health lives, readiness names what is missing, nothing is 500; then all is well again."""
+    calls = [call for call in description.calls() if call.template.startswith("/api/")]
+    assert client.get("/api/ready").json() == {"status": "ready", "missing": {}}
+    assert client.get("/api/users", params={"tags": "a"}).status_code == 200
+
+    database.stop()
+    answers = {repr(call): (call, sent(client, call)) for call in calls}
+    token = httpx.get(
+        f"{client.base_url}/api/users", headers={"x-api-key": new_token_text()}, timeout=20
+    )
+
+    for name, (call, answer) in answers.items():
+        assert not list(description.problems_of(call, answer)), name
+        if "/reporting/" in name or "/events" in name:
+            assert answer.status_code == 502, name
+        elif name == "GET /api/health":
+            assert answer.status_code == 200
+        else:
+            assert answer.status_code == 503, (name, answer.text)
+    ready = answers["GET /api/ready"][1].json()
+    assert ready["missing"] == {"postgres": "the configuration database cannot be reached"}
+    assert (token.status_code, token.json()["type"]) == (503, "/errors/unavailable")
+
+    database.start()
+    deadline = time.monotonic() + 20
+    while client.get("/api/ready").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert client.get("/api/users", params={"tags": "a"}).status_code == 200
+
+
+def test_a_database_that_hangs_does_not_hang_its_callers(
+    client: httpx.Client, database: RunningServer
+) -> None:
+    """Readers, writers and readiness are told within their time limits."""
+    frozen = [psutil.Process(database.pid), *psutil.Process(database.pid).children(recursive=True)]
+    assert client.get("/api/users", params={"tags": "a"}).status_code == 200
+
+    for process in frozen:
+        process.suspend()
+    try:
+        with ThreadPoolExecutor() as threads:
+            asked = [
+                threads.submit(client.get, "/api/ready"),
+                threads.submit(client.get, "/api/users", params={"tags": "a"}),
+                threads.submit(client.post, "/api/users", json={"name": "a"}),
+                threads.submit(client.get, "/api/audit-log"),
+            ]
+            answers = [one.result() for one in asked]
+    finally:
+        for process in reversed(frozen):
+            process.resume()
+
+    assert [answer.status_code for answer in answers] == [503, 503, 503, 503]
+    assert answers[0].json()["missing"]["postgres"]
+    assert client.post("/api/users", json={"name": "a"}).status_code == 200
