@@ -9,10 +9,9 @@ from support.programs import Gateway
 from gateway.administration.custom_providers import (
     NAME_BYTES_MAX,
     ROUTE_CONFIGS_MAX,
-    NewCustomProvider,
-    NewRouteConfig,
     check,
 )
+from gateway.administration.custom_providers_wire import NewCustomProvider, NewRouteConfig
 from gateway.administration.invalid import Invalid
 from gateway.providers.registry import PROVIDERS
 

@@ -10,6 +10,12 @@ import msgspec
 
 from contracts.config.provider_settings import CustomProvider, ProviderSetting, RouteConfig
 from contracts.ids import new_id, to_text
+from gateway.administration.custom_providers_wire import (
+    CustomProviderChange,
+    NewCustomProvider,
+    NewRouteConfig,
+    wire_config,
+)
 from gateway.administration.invalid import Conflict, Invalid, NotFound, holds_nul
 from gateway.administration.store import Change, Query, Reading
 from gateway.endpoints.json_location import BadLocation, parse_location
@@ -42,46 +48,6 @@ _LOCATIONS: Final = (
     "stream_location",
     "stream_response_completion_location",
 )
-
-
-class NewRouteConfig(msgspec.Struct):
-    """One path, as clients send it."""
-
-    path: str = ""
-    target_url: str = ""
-    model_location: str = ""
-    request_prompt_location: str = ""
-    response_completion_location: str = ""
-    stream_location: str = ""
-    stream_end_word: str = ""
-    stream_response_completion_location: str = ""
-    stream_max_empty_messages: int = 0
-
-
-class NewCustomProvider(msgspec.Struct):
-    """What a client sends to create one."""
-
-    provider: str = ""
-    route_configs: list[NewRouteConfig] | None = None
-    authentication_param: str = ""
-
-
-class CustomProviderChange(msgspec.Struct):
-    """What a client sends to change one: route configs are merged by path, the rest replaced."""
-
-    route_configs: list[NewRouteConfig] | None = None
-    authentication_param: str | None = None
-
-
-class CustomProviderWire(msgspec.Struct, frozen=True):
-    """One as clients see it."""
-
-    id: str
-    created_at: int
-    updated_at: int
-    provider: str
-    route_configs: list[NewRouteConfig]
-    authentication_param: str
 
 
 async def check(new: NewCustomProvider, check_url: CheckUpstreamUrl) -> None:
@@ -147,7 +113,7 @@ async def patch(provider_id: str, sent: CustomProviderChange, change: Change) ->
     Raises NotFound, Invalid.
     """
     existing = await get(provider_id, change)
-    merged = {config.path: _wire_config(config) for config in existing.route_configs}
+    merged = {config.path: wire_config(config) for config in existing.route_configs}
     empty: list[str] = []
     for i, config in enumerate(sent.route_configs or ()):
         before = merged.get(config.path)
@@ -186,18 +152,6 @@ async def delete(provider_id: str, is_forced: bool, change: Change) -> None:
                 " delete them first or add force=true"
             )
     await change.delete(CustomProvider, provider_id)
-
-
-def to_wire(provider: CustomProvider) -> CustomProviderWire:
-    """One as clients see it."""
-    return CustomProviderWire(
-        id=provider.id,
-        created_at=provider.created_at,
-        updated_at=provider.updated_at,
-        provider=provider.provider,
-        route_configs=[_wire_config(config) for config in provider.route_configs],
-        authentication_param=provider.authentication_param,
-    )
 
 
 def _check_paths(configs: Sequence[NewRouteConfig]) -> None:
@@ -294,7 +248,3 @@ def _merged(before: NewRouteConfig, config: NewRouteConfig) -> NewRouteConfig:
 
 def _stored(config: NewRouteConfig) -> RouteConfig:
     return RouteConfig(**msgspec.structs.asdict(config))
-
-
-def _wire_config(config: RouteConfig) -> NewRouteConfig:
-    return NewRouteConfig(**msgspec.structs.asdict(config))

@@ -7,7 +7,7 @@ from litestar.enums import HttpMethod
 
 from contracts.config.provider_settings import CustomProvider
 from gateway.administration import custom_providers
-from gateway.administration.custom_providers import (
+from gateway.administration.custom_providers_wire import (
     CustomProviderChange,
     CustomProviderWire,
     NewCustomProvider,
