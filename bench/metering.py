@@ -126,7 +126,8 @@ def cpu_s(pid: int) -> float:
 class Round(msgspec.Struct, frozen=True):
     """What one round came to: exchanges a second, CPU us an exchange of each of the three.
 
-    `whole_rate` counts the last tenth as well.
+    `whole_rate` counts the last tenth as well; `others` are cores that went elsewhere, this
+    program's own looks among them.
     """
 
     consumers: int
@@ -135,6 +136,7 @@ class Round(msgspec.Struct, frozen=True):
     metering_us: float
     engine_us: float
     broker_us: float
+    others: float
 
     @property
     def us(self) -> float:
@@ -148,11 +150,19 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What was booked at a moment, and the CPU spent until then."""
+    """What was booked at a moment, and the CPU spent until then: by each of the three, and by all
+    that runs on this machine or takes from it."""
 
     booked: int
     at_s: float
     cpu_s: list[float]
+    machine_s: float
+
+
+def machine_s() -> float:
+    """CPU the machine has spent, what its host gave to others included."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
 
 
 def _rate(first: Look, last: Look) -> float:
@@ -179,11 +189,13 @@ def book(
                 if booked >= share * count:
                     break
                 time.sleep(0.05)
-            looks.append(Look(booked, time.monotonic(), [cpu_s(pid) for pid in pids]))
+            looks.append(Look(booked, time.monotonic(), [cpu_s(pid) for pid in pids], machine_s()))
         first, last, end = looks
         rows = last.booked - first.booked
         spent = [1e6 * (b - a) / rows for a, b in zip(first.cpu_s, last.cpu_s, strict=True)]
-        return Round(consumers, _rate(first, last), _rate(first, end), *spent)
+        others_s = last.machine_s - first.machine_s - sum(last.cpu_s) + sum(first.cpu_s)
+        others = others_s / (last.at_s - first.at_s)
+        return Round(consumers, _rate(first, last), _rate(first, end), *spent, others)
     finally:
         client.close()
         metering.terminate()
@@ -279,7 +291,8 @@ def main() -> None:
             print(
                 f"N={consumers} {each.rate:>9,.0f} exchanges/s   CPU us an exchange: metering "
                 f"{each.metering_us:5.1f}, engine {each.engine_us:5.1f}, broker "
-                f"{each.broker_us:4.1f}, together {each.us:5.1f} on {each.cores:.2f} cores; "
+                f"{each.broker_us:4.1f}, together {each.us:5.1f} on {each.cores:.2f} cores, "
+                f"others on {each.others:.2f}; "
                 f"to the last row {each.whole_rate:,.0f}/s",
                 flush=True,
             )
