@@ -14,8 +14,7 @@ from gateway.adapters.nats_bus import NatsBus
 from gateway.adapters.postgres import open_pool
 from gateway.adapters.postgres_config import PostgresConfiguration
 from gateway.adapters.postgres_store import PostgresStore
-from gateway.adapters.seal_keys import seal_keys
-from gateway.adapters.sealer import SchemeSealer
+from gateway.adapters.sealer import open_sealer
 from gateway.adapters.stored_tokens import StoredTokens
 from gateway.adapters.upstream_guard import UpstreamGuard
 from gateway.adapters.upstream_settings import CheckAddress, UpstreamSettings
@@ -45,8 +44,8 @@ from gateway.configuration.targets import TargetMaker
 from gateway.configuration.watcher import Configuration
 from gateway.dispatch.deadlines import Deadlines
 from gateway.endpoints.registry import Registry
-from gateway.listing import Listing
 from gateway.exchange import Corridor
+from gateway.listing import Listing
 from gateway.passage import Limits, Means
 from gateway.ports import Sealer, Upstream
 from gateway.providers.registry import PROVIDERS
@@ -70,9 +69,9 @@ class DataWorker(msgspec.Struct):
 
     app: Litestar
     corridor: Corridor
+    counters: Counters
     tallies: Tallies
     started_at_ms: int
-    counters: Counters
     journal: Journal
     configuration: Configuration
     is_ready: bool = True
@@ -133,20 +132,6 @@ def upstream_guard(settings: GatewaySettings) -> UpstreamGuard:
     )
 
 
-@asynccontextmanager
-async def sealer(settings: GatewaySettings) -> AsyncIterator[Sealer]:
-    """What seals and unseals the secrets of provider settings. Raises BadSettings."""
-    keys_of_secrets = seal_keys(settings)
-    if not (settings.encryption_endpoint or settings.decryption_endpoint):
-        yield SchemeSealer(keys_of_secrets)
-        return
-    # Imported here: a worker that never needs httpx does not pay for it.
-    from gateway.adapters.external_sealer import open_external_sealer
-
-    async with open_external_sealer(settings) as external:
-        yield SchemeSealer(keys_of_secrets, external, seals_externally=settings.enable_encryption)
-
-
 def target_maker(sealer: Sealer) -> TargetMaker:
     """Targets with their secrets, of every provider there is."""
 
@@ -194,7 +179,7 @@ async def data_worker(
         pool = await stack.enter_async_context(open_pool(settings))
         configuration = Configuration(
             PostgresConfiguration(pool, settings),
-            target_maker(await stack.enter_async_context(sealer(settings))),
+            target_maker(await stack.enter_async_context(open_sealer(settings))),
             float(settings.in_memory_db_update_interval),
         )
         await _following(configuration)
@@ -206,8 +191,6 @@ async def data_worker(
             configuration=configuration,
             match=Registry((one.name, one.dialect) for one in PROVIDERS.values()).match,
             journal=journal,
-            tallies=tallies,
-            started_at_ms=int(time.time() * 1000),
             means=Means(
                 engine,
                 counters,
@@ -224,6 +207,8 @@ async def data_worker(
             app=data_app(corridor, lambda: worker.is_ready, stats, show_error),
             corridor=corridor,
             counters=counters,
+            tallies=tallies,
+            started_at_ms=int(time.time() * 1000),
             journal=journal,
             configuration=configuration,
         )
@@ -256,7 +241,7 @@ async def admin(settings: GatewaySettings) -> AsyncIterator[AdminGate]:
                 *provider_settings.handlers(
                     store,
                     SettingMeans(
-                        await stack.enter_async_context(sealer(settings)),
+                        await stack.enter_async_context(open_sealer(settings)),
                         PROVIDERS,
                         upstream_guard(settings).check_url,
                     ),
