@@ -1,8 +1,12 @@
 """What the data workers of a gateway have in force, as they say it themselves."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import httpx
 import msgspec
+import psutil
 
 from gateway.adapters.postgres import open_pool
 from gateway.adapters.postgres_config import PostgresConfiguration
@@ -68,3 +72,27 @@ def store(url: str, *values: tuple[str, msgspec.Struct]) -> None:
                 await change.put(item_id, value)
 
     run_apart(put())
+
+
+@contextmanager
+def clients_of_every_worker(gateway: Gateway, workers: int) -> Iterator[list[httpx.Client]]:
+    """Clients of 8002 with a connection each, of which every worker holds some."""
+    clients: list[httpx.Client] = []
+    try:
+        held: list[int] = []
+        while not (len(held) == workers and all(held)):
+            assert len(clients) < 200, f"connections by worker: {held}"
+            client = httpx.Client(base_url=gateway.proxy_url, timeout=10)
+            clients.append(client)
+            client.get("/health")
+            held = [
+                sum(
+                    one.status == psutil.CONN_ESTABLISHED and one.laddr.port == gateway.proxy_port
+                    for one in psutil.Process(worker.pid).net_connections("tcp")
+                )
+                for worker in worker_facts(gateway)
+            ]
+        yield clients
+    finally:
+        for client in clients:
+            client.close()
