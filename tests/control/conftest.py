@@ -5,5 +5,5 @@ from support.running_gateway import bus, gateway, provider
 
 __all__ = ["bus", "gateway", "provider"]
 
-settings.register_profile("fuzz", max_examples=20_000)
+settings.register_profile("fuzz", max_examples=5_000)
 """For `make fuzz`: minutes instead of seconds."""

@@ -111,10 +111,14 @@ def _is_json(answer: httpx.Response) -> bool:
     return answer.headers.get("content-type", "").startswith("application/json")
 
 
-FOR_LONG = settings(deadline=None, suppress_health_check=list(HealthCheck))
+OFTEN = settings(
+    max_examples=3 * settings().max_examples,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 
-@FOR_LONG
+@OFTEN
 @given(data=st.data())
 def test_the_admin_api_bears_everything(
     client: httpx.Client, description: Description, world: World, data: st.DataObject
@@ -123,7 +127,7 @@ def test_the_admin_api_bears_everything(
     bear(client, description, world, data)
 
 
-@FOR_LONG
+@OFTEN
 @given(data=st.data())
 def test_reporting_bears_everything(
     reporting: httpx.Client, world: World, data: st.DataObject

@@ -13,7 +13,6 @@ import httpx
 
 from support.servers import dies_with_parent, free_port
 
-
 SECRETS_KEY = base64.b64encode(bytes(range(32))).decode()
 """What gateways under test seal provider secrets with."""
 
