@@ -243,3 +243,23 @@ async def test_a_database_put_back_and_written_to_since_is_read_anew(url):
             await asyncio.wait([following])
         assert configuration.snapshot.revision == revision
         assert await source.fingerprint() == (revision, configuration.snapshot.fingerprint)
+
+
+async def test_what_no_notification_announced_is_found_by_polling(url):
+    """The backstop of a connection that is lost and does not know it."""
+    database = GatewaySettings(postgres_url=Secret(url))
+    async with open_pool(database) as pool:
+        configuration = Configuration(PostgresConfiguration(pool, database), no_target, 0.05)
+        await configuration.refresh()
+        following = asyncio.create_task(configuration.run())
+        try:
+            await pool.execute(
+                "UPDATE configuration_items SET document = document || '{\"revoked\": true}',"
+                " revision = nextval('configuration_revision') WHERE kind = 'key' AND id = '1'"
+            )
+            async with asyncio.timeout(20):
+                while not configuration.snapshot.principal_by_key_id["1"].is_revoked:
+                    await configuration.wait_for_change(configuration.snapshot, 1)
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
