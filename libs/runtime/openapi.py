@@ -24,7 +24,7 @@ _REASONS: Final = {
     413: "The body is longer than the limit.",
     500: "The ledger refused the question.",
     502: "The reporting service gave no answer.",
-    503: "What this needs cannot be reached at the moment; nothing was changed.",
+    503: "What this needs cannot be reached at the moment.",
     504: "The question ran into its time limit.",
 }
 

@@ -100,7 +100,7 @@ def _operation(path: str, method: str, operation: dict[str, Any], base_url: str)
         content = response.get("content", {})
         shape = next((_type(media["schema"]) for media in content.values()), "")
         parts.append(
-            f"<tr><td>{status}</td><td>{escape(response['description'])}</td><td>{shape}</td></tr>"
+            f"<tr><td>{status}</td><td>{_inline(response['description'])}</td><td>{shape}</td></tr>"
         )
     parts.append("</table>")
     for response in operation["responses"].values():
@@ -164,14 +164,14 @@ def _type(schema: dict[str, Any]) -> str:
 
 def _prose(text: str) -> str:
     """Paragraphs, with `code` as code."""
-    paragraphs = []
-    for paragraph in text.split("\n\n"):
-        pieces = escape(paragraph).split("`")
-        marked = [
-            f"<code>{piece}</code>" if index % 2 else piece for index, piece in enumerate(pieces)
-        ]
-        paragraphs.append(f"<p>{''.join(marked)}</p>")
-    return "".join(paragraphs) if text else ""
+    if not text:
+        return ""
+    return "".join(f"<p>{_inline(paragraph)}</p>" for paragraph in text.split("\n\n"))
+
+
+def _inline(text: str) -> str:
+    pieces = escape(text).split("`")
+    return "".join(f"<code>{one}</code>" if index % 2 else one for index, one in enumerate(pieces))
 
 
 def _json(value: Any) -> str:

@@ -144,12 +144,12 @@ class World:
         )
 
     def path(self, call: Call) -> str:
-        """Its path, with a fresh thing's id where the template asks for one."""
+        """Its path, with a fresh thing's id where the template asks for one that can be made."""
         path = call.template
         for name in _PARAMETER.findall(path):
             collection = path[: path.index(f"/{{{name}}}")]
-            known = self._known.get(name)
-            value = known if known is not None else self.make(collection)
+            is_made_here = collection in self._creators
+            value = self.make(collection) if is_made_here else self._known[name]
             path = path.replace(f"{{{name}}}", value)
         return path
 
