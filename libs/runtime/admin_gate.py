@@ -99,8 +99,11 @@ class AdminGate:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """See ASGI."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close"})
             return
         method, path = scope["method"], scope["path"]
         headers = _first_values(scope["headers"])

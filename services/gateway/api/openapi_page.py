@@ -1,5 +1,6 @@
 """`/openapi.json` for programs, `/docs` for people."""
 
+import logging
 from typing import Any, Final
 
 from litestar import MediaType, Request, Response, get
@@ -8,6 +9,8 @@ from gateway.api.openapi import describe_admin
 from gateway.api.operation import Operation, promises
 from runtime.openapi_page import CONTENT_SECURITY_POLICY, render_page
 from runtime.routes import RouteTable
+
+log = logging.getLogger(__name__)
 
 _DOCUMENT: Final = Operation(
     summary="This description, for programs",
@@ -31,7 +34,11 @@ def handlers(base_url: str) -> list[Any]:
 
     def document(request: Request[Any, Any, Any]) -> dict[str, Any]:
         if not made:
-            made.append(describe_admin(RouteTable(request.app)))
+            try:
+                made.append(describe_admin(RouteTable(request.app)))
+            except ValueError as error:
+                log.error("openapi.incomplete reason=%r", str(error))
+                raise
         return made[0]
 
     @get("/openapi.json", opt=promises(_DOCUMENT))
