@@ -34,6 +34,7 @@ from gateway.api import (
     provider_settings,
     reports,
     routes,
+    tag_limits,
     users,
 )
 from gateway.api.admin_app import admin_app
@@ -238,6 +239,7 @@ async def admin(settings: GatewaySettings) -> AsyncIterator[AdminGate]:
         yield admin_app(
             [
                 *keys.handlers(store),
+                *tag_limits.handlers(store),
                 *provider_settings.handlers(
                     store,
                     SettingMeans(

@@ -9,7 +9,8 @@ import pytest
 from contracts.config.provider_settings import ProviderSetting
 from gateway.adapters.postgres_config import read_rows
 from gateway.administration.invalid import Invalid
-from gateway.administration.keys import NewKey, check
+from gateway.administration.key_rules import check
+from gateway.administration.keys_wire import NewKey
 from gateway.configuration.draft import apply
 from gateway.configuration.items import Changes, Item
 from gateway.configuration.snapshot import EMPTY

@@ -1,14 +1,31 @@
 """A client's key, and the limits that keys, users and tags have in common."""
 
 from decimal import Decimal
-from typing import Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
 RateUnit = Literal["s", "m", "h", "d"]
 CostUnit = Literal["m", "h", "d", "mo"]
-HoldPolicy = Literal["", "strict", "lenient"]
+
+HoldPolicy = Literal["", "worst_case", "typical"]
+"""How much of a budget a request holds until its cost is known.
+
+`worst_case` (also ""): the most that it can cost, so that spending never passes the limit.
+`typical`: what most of the key's requests cost lately, for clients that allow long answers and get
+short ones; the limit may be passed by what the requests under way cost beyond that.
+"""
+
 Balancing = Literal["", "first", "random", "weighted", "least_busy", "sticky"]
+"""How a request picks among settings of the same priority.
+
+`first`: in the key's order. `random`: all alike. `weighted`: by the settings' weights. `least_busy`:
+the one with the fewest requests under way. `sticky`: the same for the same end user. "": `first`,
+or `random` when the key's `rotation_enabled` is set.
+"""
+
+HOLD_POLICIES: Final[tuple[str, ...]] = get_args(HoldPolicy)
+BALANCINGS: Final[tuple[str, ...]] = get_args(Balancing)
 
 
 class AllowedPath(msgspec.Struct, frozen=True):
@@ -45,6 +62,7 @@ class ApiKey(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `key_hash` is lower-case hex SHA-256 of what the client sends. `shown_key` is the key itself,
     only for `is_key_not_hashed`. `public_id` is the part of a generated key that may be shown.
+    A key ends at `expires_at`, or when `ttl` has passed since its creation, whichever is earlier.
     `setting_ids` are the settings in force; `setting_id` is set when a client named just one.
     """
 
@@ -84,7 +102,10 @@ class ApiKey(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TagLimits(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Budgets of a tag, shared by every key that has it. An organisation is a tag."""
+    """Budgets of a tag, shared by every key that has it. An organisation is a tag.
+
+    `cost_limit_in_usd` is of all time; a limit of zero or None is none.
+    """
 
     tag: str
     created_at: int

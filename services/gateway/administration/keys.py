@@ -1,206 +1,217 @@
-"""Client keys: who may call, with which provider settings."""
+"""Client keys: who may call, with which provider settings, up to which limits."""
 
 import time
-from decimal import Decimal
+from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final, cast
 
 import msgspec
 
-from contracts.config.keys import AllowedPath, ApiKey
+from contracts.client_keys import ClientKey, new_client_key, public_id_of
+from contracts.config.keys import AllowedPath, ApiKey, Balancing, HoldPolicy
+from contracts.config.policies import Policy
 from contracts.config.provider_settings import ProviderSetting
 from contracts.ids import new_id, to_text
-from gateway.administration.invalid import Conflict, Invalid, holds_nul
-from gateway.administration.store import Change, Query
-from runtime.settings import parse_duration
+from gateway.administration.invalid import Conflict, Invalid, NotFound
+from gateway.administration.key_rules import (
+    CREATION,
+    KIND,
+    UPDATE,
+    check,
+    check_change,
+    check_query,
+)
+from gateway.administration.keys_wire import KeyChange, KeyFilter, KeysQuery, NewKey
+from gateway.administration.limit_lists import cost_limits_of, rate_limits_of, token_limits_of
+from gateway.administration.limit_rules import NewAllowedPath
+from gateway.administration.store import Change, Query, Reading
 
-_RATE_UNITS = ("h", "m", "s", "d")
-_COST_UNITS = ("m", "h", "d", "mo")
-
-TAG_BYTES_MAX = 1024
-TAGS_BYTES_MAX = 65_536
-"""They travel in every event of the key."""
-INTEGER_MAX = 2**63 - 1
-_COST_EXPONENTS = range(-24, 16)
-"""Decimal places and digits before the point that an amount of US dollars may have."""
-
-
-class NewAllowedPath(msgspec.Struct):
-    """A route template and a method."""
-
-    path: str = ""
-    method: str = ""
-
-
-class NewKey(msgspec.Struct, rename="camel"):
-    """What a client sends to create one. Money keeps its decimal text."""
-
-    name: str = ""
-    key: str = ""
-    tags: list[str] | None = None
-    setting_id: str = ""
-    setting_ids: list[str] | None = None
-    cost_limit_in_usd: Decimal = Decimal(0)
-    cost_limit_in_usd_over_time: Decimal = Decimal(0)
-    cost_limit_in_usd_unit: str = ""
-    rate_limit_over_time: int = 0
-    rate_limit_unit: str = ""
-    ttl: str = ""
-    allowed_paths: list[NewAllowedPath] | None = None
-    should_log_request: bool = False
-    should_log_response: bool = False
-    rotation_enabled: bool = False
-    policy_id: str = ""
-    is_key_not_hashed: bool = False
+_PLAIN_MEMBERS: Final = (
+    "cost_limit_in_usd",
+    "cost_limit_in_usd_over_time",
+    "cost_limit_in_usd_unit",
+    "rate_limit_over_time",
+    "rate_limit_unit",
+    "should_log_request",
+    "should_log_response",
+    "rotation_enabled",
+    "policy_id",
+    "hold_policy",
+    "balancing",
+    "allow_unmetered_paths",
+)
+"""What a change replaces as it is."""
 
 
-def check(new: NewKey) -> None:
-    """The rules of the key table, in its order. Raises Invalid."""
-    if not new.setting_id and not new.setting_ids:
-        raise Invalid("settingId is not set in either setting_id or setting_ids field")
-    if new.setting_id and new.setting_ids:
-        raise Invalid("either settingId or settingIds")
-    invalid = [
-        *([] if _are_tags(new.tags or []) else ["tags"]),
-        *(["key"] if not new.key else []),
-        *(["name"] if not new.name else []),
-        *[f"settingIds[{i}]" for i, text in enumerate(new.setting_ids or ()) if not text],
-        *([] if _is_amount(new.cost_limit_in_usd) else ["costLimitInUsd"]),
-        *([] if _is_amount(new.cost_limit_in_usd_over_time) else ["costLimitInUsdOverTime"]),
-        *([] if 0 <= new.rate_limit_over_time <= INTEGER_MAX else ["rateLimitOverTime"]),
-        *(["ttl"] if new.ttl and not _is_go_duration(new.ttl) else []),
-        *_invalid_path(new.allowed_paths),
-    ]
-    if invalid:
-        raise Invalid(f"fields [{', '.join(invalid)}] are invalid")
-    _check_unit("rate limit", new.rate_limit_unit, bool(new.rate_limit_over_time), _RATE_UNITS)
-    _check_unit(
-        "cost limit",
-        new.cost_limit_in_usd_unit,
-        bool(new.cost_limit_in_usd_over_time),
-        _COST_UNITS,
-    )
-    paths = [text for path in new.allowed_paths or () for text in (path.path, path.method)]
-    ids = [new.policy_id, new.setting_id, *(new.setting_ids or ())]
-    if holds_nul([new.name, new.key, *ids, *(new.tags or ()), *paths]):
-        raise Invalid("NUL is not allowed")
+async def create(new: NewKey, change: Change) -> tuple[ApiKey, str]:
+    """The new key, and its text when it was generated: nobody can read that again.
 
-
-def _are_tags(tags: list[str]) -> bool:
-    sizes = [len(tag.encode()) for tag in tags]
-    return all(0 < size <= TAG_BYTES_MAX for size in sizes) and sum(sizes) <= TAGS_BYTES_MAX
-
-
-def _is_amount(amount: Decimal) -> bool:
-    """Finite, not negative, and no longer than anybody's money."""
-    if not amount.is_finite() or amount < 0:
-        return False
-    exponent = amount.as_tuple().exponent
-    assert isinstance(exponent, int)
-    return exponent in _COST_EXPONENTS and amount.adjusted() in _COST_EXPONENTS
-
-
-def _is_go_duration(text: str) -> bool:
-    if text.endswith("d") or text[-1:].isdigit():
-        return False
-    try:
-        parse_duration(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _invalid_path(paths: list[NewAllowedPath] | None) -> list[str]:
-    for i, path in enumerate(paths or ()):
-        if not path.path:
-            return [f"allowedPaths.{i}.path"]
-        if not path.method:
-            return [f"allowedPaths.{i}.method"]
-    return []
-
-
-def _check_unit(name: str, unit: str, has_amount: bool, units: tuple[str, ...]) -> None:
-    if unit and not has_amount:
-        raise Invalid(f"{name} over time can not be empty if {name} unit is specified")
-    if has_amount and not unit:
-        raise Invalid(f"{name} unit can not be empty if {name} over time is specified")
-    if unit and unit not in units:
-        raise Invalid(f"{name} unit can not be identified")
-
-
-async def create(new: NewKey, change: Change) -> ApiKey:
-    """Raises Invalid, Conflict."""
+    Raises Invalid.
+    """
     check(new)
     setting_ids = tuple(new.setting_ids or [new.setting_id])
-    known = await change.count(ProviderSetting, Query(ids=setting_ids))
-    if known != len(setting_ids):
-        raise Invalid(
-            "provider setting is not found" if new.setting_id else "not all settings are found"
-        )
+    await _check_settings(new, setting_ids, change, CREATION)
+    if new.policy_id:
+        await _check_policy(new.policy_id, change, CREATION)
+    made = new_client_key() if new.key is None else ClientKey(new.key, public_id_of(new.key) or "")
     now = int(time.time())
-    paths = new.allowed_paths
     key = ApiKey(
         key_id=to_text(new_id()),
-        key_hash=sha256(new.key.encode()).hexdigest(),
-        shown_key=new.key if new.is_key_not_hashed else "",
+        key_hash=sha256(made.text.encode()).hexdigest(),
+        shown_key=made.text if new.is_key_not_hashed else "",
+        public_id=made.public_id,
+        is_key_not_hashed=new.is_key_not_hashed,
         name=new.name,
+        created_at=now,
+        updated_at=now,
         tags=tuple(new.tags or ()),
         setting_ids=setting_ids,
         setting_id=new.setting_id,
+        ttl=new.ttl,
+        expires_at=new.expires_at or None,
+        allowed_paths=_paths(new.allowed_paths),
+        allowed_models=tuple(new.allowed_models or ()) or None,
+        allow_unmetered_paths=bool(new.allow_unmetered_paths),
         cost_limit_in_usd=new.cost_limit_in_usd,
         cost_limit_in_usd_over_time=new.cost_limit_in_usd_over_time,
         cost_limit_in_usd_unit=new.cost_limit_in_usd_unit,
         rate_limit_over_time=new.rate_limit_over_time,
         rate_limit_unit=new.rate_limit_unit,
-        ttl=new.ttl,
-        allowed_paths=None
-        if paths is None
-        else tuple(AllowedPath(path.path, path.method.upper()) for path in paths),
+        rate_limits=rate_limits_of(new.rate_limits),
+        cost_limits=cost_limits_of(new.cost_limits),
+        token_limits=token_limits_of(new.token_limits),
+        concurrency_limit=new.concurrency_limit or None,
+        hold_policy=cast(HoldPolicy, new.hold_policy or ""),
+        balancing=cast(Balancing, new.balancing or ""),
+        rotation_enabled=new.rotation_enabled,
         should_log_request=new.should_log_request,
         should_log_response=new.should_log_response,
-        rotation_enabled=new.rotation_enabled,
         policy_id=new.policy_id,
-        is_key_not_hashed=new.is_key_not_hashed,
-        created_at=now,
-        updated_at=now,
     )
     try:
         await change.put(key.key_id, key)
-    except Conflict:
-        raise Conflict("the key is already in use (key_uniqueness)") from None
-    return key
+    except Conflict as error:
+        raise Invalid(
+            f'duplicate key value violates unique constraint "{error.constraint}"',
+            kind=KIND,
+            title=CREATION,
+        ) from None
+    return key, made.text if new.key is None else ""
 
 
-def to_wire(key: ApiKey) -> dict[str, Any]:
-    """One as clients see it; every field always present."""
-    return {
-        "name": key.name,
-        "createdAt": key.created_at,
-        "updatedAt": key.updated_at,
-        "tags": list(key.tags) or None,
-        "keyId": key.key_id,
-        "revoked": key.revoked,
-        "key": key.shown_key or key.key_hash,
-        "revokedReason": key.revoked_reason,
-        "costLimitInUsd": _number(key.cost_limit_in_usd),
-        "costLimitInUsdOverTime": _number(key.cost_limit_in_usd_over_time),
-        "costLimitInUsdUnit": key.cost_limit_in_usd_unit,
-        "rateLimitOverTime": key.rate_limit_over_time,
-        "rateLimitUnit": key.rate_limit_unit,
-        "ttl": key.ttl,
-        "settingId": key.setting_id,
-        "allowedPaths": None
-        if key.allowed_paths is None
-        else [{"method": path.method, "path": path.path} for path in key.allowed_paths],
-        "settingIds": [] if key.setting_id else key.setting_ids,
-        "shouldLogRequest": key.should_log_request,
-        "shouldLogResponse": key.should_log_response,
-        "rotationEnabled": key.rotation_enabled,
-        "policyId": key.policy_id,
-        "isKeyNotHashed": key.is_key_not_hashed,
+async def patch(key_id: str, sent: KeyChange, change: Change) -> ApiKey:
+    """The one with this id, changed. Raises Invalid, NotFound."""
+    check_change(sent)
+    key = await change.get(ApiKey, key_id)
+    if key is None:
+        raise NotFound(f"key is not found for id: {key_id}")
+    setting_ids = tuple(sent.setting_ids or ([sent.setting_id] if sent.setting_id else ()))
+    if setting_ids:
+        await _check_settings(sent, setting_ids, change, UPDATE)
+    if sent.policy_id:
+        await _check_policy(sent.policy_id, change, UPDATE)
+    changed = _changed(key, sent, setting_ids)
+    await change.put(key_id, changed)
+    return changed
+
+
+async def delete(key_id: str, change: Change) -> None:
+    """The one with this id is no longer there, if it was."""
+    await change.delete(ApiKey, key_id)
+
+
+async def find(wanted: KeyFilter, reading: Reading) -> list[ApiKey]:
+    """Oldest first. Raises Invalid when nothing says which."""
+    if not (wanted.tags or wanted.key_ids or wanted.provider):
+        raise Invalid(
+            "one of tag, tags, provider and keyIds is required",
+            kind="missing-filteres",
+            title="filters are not found",
+        )
+    any_of: dict[str, tuple[str, ...]] = {}
+    if wanted.provider:
+        settings = await reading.find(ProviderSetting, Query(holds={"provider": wanted.provider}))
+        any_of["setting_ids"] = tuple(setting.id for setting in settings)
+    return await reading.find(
+        ApiKey,
+        Query(
+            ids=wanted.key_ids or None,
+            holds={"tags": wanted.tags} if wanted.tags else {},
+            any_of=any_of,
+        ),
+    )
+
+
+async def find_page(query: KeysQuery, reading: Reading) -> tuple[list[ApiKey], int]:
+    """The keys, and how many match in all, 0 unless that was asked for. Raises Invalid."""
+    check_query(query)
+    wanted = Query(
+        ids=tuple(query.key_ids or ()) or None,
+        holds=({"tags": tuple(query.tags)} if query.tags else {})
+        | ({"revoked": True} if query.revoked else {}),
+        # A member that has its default is not stored.
+        lacks={"revoked": True} if query.revoked is False else {},
+        name_contains=query.name or "",
+        newest_first=query.order != "asc",
+        limit=query.limit,
+        offset=query.offset if query.limit else 0,
+    )
+    found = await reading.find(ApiKey, wanted)
+    return found, await reading.count(ApiKey, wanted) if query.return_count else 0
+
+
+async def _check_settings(
+    sent: NewKey | KeyChange, setting_ids: tuple[str, ...], reading: Reading, title: str
+) -> None:
+    """Raises Invalid when one is unknown, or named twice."""
+    if await reading.count(ProviderSetting, Query(ids=setting_ids)) != len(setting_ids):
+        raise Invalid(
+            "provider setting is not found" if sent.setting_id else "not all settings are found",
+            kind=KIND,
+            title=title,
+        )
+
+
+async def _check_policy(policy_id: str, reading: Reading, title: str) -> None:
+    if await reading.get(Policy, policy_id) is None:
+        raise Invalid(f"policy is not found for id: {policy_id}", kind=KIND, title=title)
+
+
+def _paths(paths: Sequence[NewAllowedPath] | None) -> tuple[AllowedPath, ...] | None:
+    if paths is None:
+        return None
+    return tuple(AllowedPath(path.path, path.method.upper()) for path in paths)
+
+
+def _changed(key: ApiKey, sent: KeyChange, setting_ids: tuple[str, ...]) -> ApiKey:
+    members: dict[str, Any] = {
+        name: value for name in _PLAIN_MEMBERS if (value := getattr(sent, name)) is not None
     }
-
-
-def _number(amount: Decimal) -> msgspec.Raw:
-    """A decimal as a JSON number, digit for digit."""
-    return msgspec.Raw(f"{amount:f}".encode())
+    if sent.name:
+        members["name"] = sent.name
+    if sent.tags:
+        members["tags"] = tuple(sent.tags)
+    if setting_ids:
+        members |= {"setting_ids": setting_ids, "setting_id": sent.setting_id}
+    if sent.allowed_paths is not None:
+        members["allowed_paths"] = _paths(sent.allowed_paths)
+    if sent.revoked is not None:
+        # A reason comes and goes with the revocation.
+        reason = sent.revoked_reason or key.revoked_reason
+        members |= {"revoked": sent.revoked, "revoked_reason": reason if sent.revoked else ""}
+    if sent.is_key_not_hashed is False:
+        # The other way there is nothing to show: the key itself was not kept.
+        members |= {"is_key_not_hashed": False, "shown_key": ""}
+    if sent.expires_at is not None:
+        members["expires_at"] = sent.expires_at or None
+    if sent.allowed_models is not None:
+        members["allowed_models"] = tuple(sent.allowed_models) or None
+    if sent.rate_limits is not None:
+        members["rate_limits"] = rate_limits_of(sent.rate_limits)
+    if sent.cost_limits is not None:
+        members["cost_limits"] = cost_limits_of(sent.cost_limits)
+    if sent.token_limits is not None:
+        members["token_limits"] = token_limits_of(sent.token_limits)
+    if sent.concurrency_limit is not None:
+        members["concurrency_limit"] = sent.concurrency_limit or None
+    return msgspec.structs.replace(key, updated_at=int(time.time()), **members)
