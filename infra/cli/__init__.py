@@ -105,6 +105,12 @@ COMMANDS: Final = (
         "tollway secrets rotate --dry-run",
     ),
     Command(
+        "import bricksllm",
+        "infra.cli.importing:bricksllm",
+        "Take over keys, settings, users, routes, policies and custom providers of BricksLLM.",
+        "tollway import bricksllm --dsn postgres://user@host/bricksllm --dry-run",
+    ),
+    Command(
         "trace replay",
         "infra.cli.trace.command:replay",
         "Play Azure LLM trace files through the gateway against the demo provider.",
@@ -113,6 +119,12 @@ COMMANDS: Final = (
 )
 
 GROUPS: Final = (
+    Command(
+        "import",
+        "",
+        "Take over what another gateway knows.",
+        "tollway import bricksllm --dsn postgres://user@host/bricksllm --dry-run",
+    ),
     Command(
         "secrets",
         "",

@@ -21,17 +21,17 @@ CheckConfig = Annotated[
 
 def gateway(*, data_dir: DataDir = DATA_DIR_DEFAULT, check_config: CheckConfig = False) -> None:
     """Run the gateway alone, configured by the environment."""
-    _become("gateway", data_dir, ["--check-config"] if check_config else [])
+    become("gateway", data_dir, ["--check-config"] if check_config else [])
 
 
 def metering(*, data_dir: DataDir = DATA_DIR_DEFAULT, check_config: CheckConfig = False) -> None:
     """Run metering alone, configured by the environment."""
-    _become("metering", data_dir, ["--check-config"] if check_config else [])
+    become("metering", data_dir, ["--check-config"] if check_config else [])
 
 
 def reporting(*, data_dir: DataDir = DATA_DIR_DEFAULT, check_config: CheckConfig = False) -> None:
     """Run reporting alone, configured by the environment."""
-    _become("reporting", data_dir, ["--check-config"] if check_config else [])
+    become("reporting", data_dir, ["--check-config"] if check_config else [])
 
 
 def migrate(
@@ -47,7 +47,7 @@ def migrate(
     Servers are those the environment names, else those of the instance on the data directory.
     """
     arguments = ["--phase", phase, *(["--dry-run"] if dry_run else [])]
-    _become("infra.migrations", data_dir, arguments, instance=find_environment(data_dir))
+    become("infra.migrations", data_dir, arguments, instance=find_environment(data_dir))
 
 
 Passed = Annotated[
@@ -64,18 +64,18 @@ def audit(*words: Passed, data_dir: DataDir = DATA_DIR_DEFAULT) -> None:
 
     Servers are those the environment names, else those of the instance on the data directory.
     """
-    _become("metering", data_dir, ["audit", *words], instance=find_environment(data_dir))
+    become("metering", data_dir, ["audit", *words], instance=find_environment(data_dir))
 
 
 def lost(incarnation: str, /, *, data_dir: DataDir = DATA_DIR_DEFAULT) -> None:
     """Declare the rest of a journal lost: close what it admitted, step over gaps."""
-    _become("metering", data_dir, ["lost", incarnation], instance=find_environment(data_dir))
+    become("metering", data_dir, ["lost", incarnation], instance=find_environment(data_dir))
 
 
 def resync(partition: int, /, *, data_dir: DataDir = DATA_DIR_DEFAULT) -> None:
     """Forget a partition's checkpoint: it is made anew from the ledger."""
     words = ["resync", str(partition)]
-    _become("metering", data_dir, words, instance=find_environment(data_dir))
+    become("metering", data_dir, words, instance=find_environment(data_dir))
 
 
 def secrets_status(*, data_dir: DataDir = DATA_DIR_DEFAULT, as_json: AsJson = False) -> None:
@@ -84,7 +84,7 @@ def secrets_status(*, data_dir: DataDir = DATA_DIR_DEFAULT, as_json: AsJson = Fa
     The database is the one the environment names, else that of the instance on the data directory.
     """
     words = ["status", *(["--json"] if as_json else [])]
-    _become("gateway.secrets_command", data_dir, words, instance=find_environment(data_dir))
+    become("gateway.secrets_command", data_dir, words, instance=find_environment(data_dir))
 
 
 def secrets_rotate(
@@ -103,7 +103,7 @@ def secrets_rotate(
     """
     chosen = {"--dry-run": dry_run, "--keep-old": keep_old, "--json": as_json}
     words = ["rotate", *(word for word, is_chosen in chosen.items() if is_chosen)]
-    _become("gateway.secrets_command", data_dir, words, instance=find_environment(data_dir))
+    become("gateway.secrets_command", data_dir, words, instance=find_environment(data_dir))
 
 
 def find_environment(data_dir: Path) -> dict[str, str]:
@@ -125,7 +125,7 @@ def find_environment(data_dir: Path) -> dict[str, str]:
     return addresses.environment
 
 
-def _become(
+def become(
     module: str, data_dir: Path, arguments: list[str], instance: dict[str, str] | None = None
 ) -> None:
     """Replace this process by `python -m module`; signals and exit status are then its own."""

@@ -9,6 +9,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,13 +22,12 @@ from gateway.adapters.seal_keys import SealKeys, seal_keys
 from gateway.adapters.sealer import open_sealer
 from gateway.administration.store import Store, StoreUnavailable
 from gateway.ports import SealBroken, Sealer, SealUnavailable
+from gateway.progress_bar import Advance, progress_bar
 from gateway.settings import GatewaySettings, load_settings
 from runtime.sealing import KEYS_MAX, BadKeys, KeyRing, SealKey, key_id_of, write_key_file
 from runtime.settings import BadSettings
 
 ACTOR: Final = "tollway secrets rotate"
-
-Advance = Callable[[], None]
 
 
 class CannotRotate(Exception):
@@ -200,20 +200,6 @@ def _only_one(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def _bar(total: int) -> Iterator[Advance]:
-    """On a terminal; nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("secrets", total=total)
-        yield lambda: progress.advance(task)
-
-
 async def _run(arguments: argparse.Namespace, settings: GatewaySettings) -> int:
     keys = seal_keys(settings)
     async with open_pool(settings) as pool, open_sealer(settings) as sealer:
@@ -230,7 +216,7 @@ async def _run(arguments: argparse.Namespace, settings: GatewaySettings) -> int:
                 seals_externally=settings.enable_encryption,
                 keeps_old=arguments.keep_old,
                 is_dry=arguments.dry_run,
-                progress=_bar,
+                progress=partial(progress_bar, "secrets"),
             )
         _show(msgspec.to_builtins(done), as_json=arguments.as_json)
         return 0

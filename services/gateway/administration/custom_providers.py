@@ -78,15 +78,7 @@ async def check(new: NewCustomProvider, check_url: CheckUpstreamUrl) -> None:
 
 async def create(new: NewCustomProvider, change: Change) -> CustomProvider:
     """Of what `check` has passed. Raises Invalid."""
-    now = int(time.time())
-    provider = CustomProvider(
-        id=to_text(new_id()),
-        provider=new.provider.lower(),
-        route_configs=tuple(_stored(config) for config in new.route_configs or ()),
-        authentication_param=new.authentication_param.lower(),
-        created_at=now,
-        updated_at=now,
-    )
+    provider = provider_of(to_text(new_id()), new, created_at=int(time.time()))
     try:
         await change.put(provider.id, provider)
     except Conflict:
@@ -96,6 +88,18 @@ async def create(new: NewCustomProvider, change: Change) -> CustomProvider:
             title="creating a custom provider error",
         ) from None
     return provider
+
+
+def provider_of(provider_id: str, new: NewCustomProvider, *, created_at: int) -> CustomProvider:
+    """Of what `check` has passed."""
+    return CustomProvider(
+        id=provider_id,
+        provider=new.provider.lower(),
+        route_configs=tuple(_stored(config) for config in new.route_configs or ()),
+        authentication_param=new.authentication_param.lower(),
+        created_at=created_at,
+        updated_at=created_at,
+    )
 
 
 async def check_change(sent: CustomProviderChange, check_url: CheckUpstreamUrl) -> None:

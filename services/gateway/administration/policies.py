@@ -27,15 +27,20 @@ _PREFIX: Final = "policy is not valid"
 
 async def create(new: NewPolicy, change: Change) -> Policy:
     """Raises Invalid."""
-    now = int(time.time())
-    policy = _changed(Policy(id=to_text(new_id()), created_at=now, updated_at=now), new)
+    policy = policy_of(to_text(new_id()), new, created_at=int(time.time()))
+    await change.put(policy.id, policy)
+    return policy
+
+
+def policy_of(policy_id: str, new: NewPolicy, *, created_at: int) -> Policy:
+    """A new one. Raises Invalid."""
+    policy = _changed(Policy(id=policy_id, created_at=created_at, updated_at=created_at), new)
     problem = _problem(policy)
     if problem:
         raise Invalid(
             f"{_PREFIX}: {problem}", kind="policies/creation", title="policy creation failed"
         )
-    await change.put(policy.id, policy)
-    return policy
+    return msgspec.structs.replace(policy, updated_at=created_at)
 
 
 async def patch(policy_id: str, sent: NewPolicy, change: Change) -> Policy:

@@ -66,11 +66,40 @@ async def create(
     given = new.setting or {}
     async with store.read() as reading:
         kind = await _check_provider(new.provider, given, reading, means)
+    setting_id = to_text(new_id())
+    setting, secrets = await _checked(setting_id, new, kind, int(time.time()), means)
+    sealed = await means.sealer.seal(secrets, setting_id)
+    async with store.change(actor) as change:
+        await _check_provider(kind.name, given, change, means)
+        if not means.sealer.is_current(sealed):
+            sealed = await means.sealer.seal(secrets, setting_id)
+        setting = msgspec.structs.replace(setting, sealed=sealed)
+        await change.put(setting_id, setting)
+    return setting
+
+
+async def take_over(
+    setting_id: str,
+    new: NewProviderSetting,
+    custom: CustomProvider | None,
+    created_at: int,
+    means: SettingMeans,
+) -> tuple[ProviderSetting, dict[str, str]]:
+    """One that was made elsewhere, with nothing sealed yet, and its secrets. Raises Invalid.
+
+    `custom` is what is known of its provider when that is a custom one.
+    """
+    kind = _kind(new.provider, new.setting or {}, custom, means)
+    return await _checked(setting_id, new, kind, created_at, means)
+
+
+async def _checked(
+    setting_id: str, new: NewProviderSetting, kind: _Kind, created_at: int, means: SettingMeans
+) -> tuple[ProviderSetting, dict[str, str]]:
+    given = new.setting or {}
     await _check_setting(given, kind, means)
     if kind.local_base and not given.get("url"):
         await means.check_url(kind.local_base)
-    setting_id = to_text(new_id())
-    now = int(time.time())
     shown, secrets = _parted(given, kind)
     setting = ProviderSetting(
         id=setting_id,
@@ -82,17 +111,10 @@ async def create(
         usage_on_streams=checked_usage(new.usage_on_streams or "ask"),
         weight=1 if new.weight is None else checked_share("weight", new.weight, 1),
         priority=checked_share("priority", new.priority or 0, 0),
-        created_at=now,
-        updated_at=now,
+        created_at=created_at,
+        updated_at=created_at,
     )
-    sealed = await means.sealer.seal(secrets, setting_id)
-    async with store.change(actor) as change:
-        await _check_provider(kind.name, given, change, means)
-        if not means.sealer.is_current(sealed):
-            sealed = await means.sealer.seal(secrets, setting_id)
-        setting = msgspec.structs.replace(setting, sealed=sealed)
-        await change.put(setting_id, setting)
-    return setting
+    return setting, secrets
 
 
 async def patch(
@@ -182,19 +204,27 @@ async def _check_provider(
     name: str, given: dict[str, str], reading: Reading, means: SettingMeans
 ) -> _Kind:
     """What it is, when `given` holds all that it needs. Raises Invalid."""
+    customs: list[CustomProvider] = []
+    if name not in means.providers:
+        customs = await reading.find(CustomProvider, Query(holds={"provider": name.lower()}))
+    return _kind(name, given, customs[0] if customs else None, means)
+
+
+def _kind(
+    name: str, given: dict[str, str], custom: CustomProvider | None, means: SettingMeans
+) -> _Kind:
     provider = means.providers.get(name)
     if provider is not None:
         check_required(name, provider.required, given)
         is_local = provider.base.startswith("http://")
         return _Kind(name, SHOWN_MEMBERS, local_base=provider.base if is_local else "")
-    customs = await reading.find(CustomProvider, Query(holds={"provider": name.lower()}))
-    if not customs:
+    if custom is None:
         raise Invalid(f"provider {name} is not supported")
-    param = customs[0].authentication_param
+    param = custom.authentication_param
     if param and not given.get(param):
         raise Invalid(f"provider {name} is missing value for field {param}")
     # Its operator chose the name of its credential: any member may be one.
-    return _Kind(customs[0].provider, frozenset(), credential=param)
+    return _Kind(custom.provider, frozenset(), credential=param)
 
 
 async def _check_setting(given: dict[str, str], kind: _Kind, means: SettingMeans) -> None:

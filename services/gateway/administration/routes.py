@@ -34,7 +34,7 @@ async def create(new: NewRoute, change: Change, providers: Mapping[str, Provider
         raise Invalid("specified key ids are not found")
     await _check_coverage(new.steps or (), keys, change, _CREATING)
     now = int(time.time())
-    route = _route(to_text(new_id()), new, created_at=now, updated_at=now)
+    route = route_of(to_text(new_id()), new, created_at=now, updated_at=now)
     await _put(route, change)
     return route
 
@@ -58,7 +58,7 @@ async def patch(
         raise Invalid("specified key ids are not found")
     if sent.key_ids is not None or sent.steps is not None:
         await _check_coverage(new.steps or (), keys, change, _UPDATING)
-    route = _route(route_id, new, created_at=existing.created_at, updated_at=int(time.time()))
+    route = route_of(route_id, new, created_at=existing.created_at, updated_at=int(time.time()))
     await _put(route, change)
     return route
 
@@ -96,8 +96,8 @@ async def _check_coverage(
             )
 
 
-def _route(route_id: str, new: NewRoute, *, created_at: int, updated_at: int) -> Route:
-    """With the defaults filled in."""
+def route_of(route_id: str, new: NewRoute, *, created_at: int, updated_at: int) -> Route:
+    """Of what `check` has passed, with the defaults filled in."""
     cache_config = new.cache_config
     assert cache_config is not None
     ttl = cache_config.ttl or ("168h" if cache_config.enabled else "")
