@@ -138,11 +138,15 @@ class Gateway(Program):
             json={"name": key, "key": key, "settingIds": [setting_id], **changes},
         )
         assert answer.status_code == 200, answer.text
-        deadline = time.monotonic() + 5
+        self.await_key(key)
+        return dict(answer.json())
+
+    def await_key(self, key: str) -> None:
+        """Returns when a key is in force, with its settings."""
         probe = {"authorization": f"Bearer {key}"}
+        deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             answer_now = httpx.post(f"{self.proxy_url}/none", headers=probe, content=b"{}")
             if answer_now.status_code == 404 and answer_now.json()["error"]["param"] is None:
                 break
             time.sleep(0.02)
-        return dict(answer.json())
