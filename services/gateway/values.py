@@ -48,6 +48,8 @@ class Target(msgspec.Struct, frozen=True):
     allowed_models: frozenset[str]
     cost_map: bytes | None
     asks_usage_on_streams: bool
+    weight: int = 1
+    priority: int = 0
 
 
 class Principal(msgspec.Struct, frozen=True, gc=False):
@@ -73,6 +75,7 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
     allows_unmetered_paths: bool = False
     has_budget: bool = False
     """Of its own: an amount of money or tokens that it may not exceed."""
+    balancing: str = "first"
 
 
 class EndUser(msgspec.Struct, frozen=True, gc=False):

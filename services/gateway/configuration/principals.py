@@ -38,6 +38,7 @@ def principal_of(key: ApiKey, revision: int, share: Share) -> Principal:
             or key.cost_limits
             or key.token_limits
         ),
+        balancing=key.balancing or ("random" if key.rotation_enabled else "first"),
     )
 
 

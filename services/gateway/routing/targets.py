@@ -101,4 +101,6 @@ def make_target(
         allowed_models=frozenset(setting.allowed_models),
         cost_map=None if setting.cost_map is None else setting.cost_map.encode(),
         asks_usage_on_streams=setting.usage_on_streams == "ask" and provider.takes_stream_options,
+        weight=setting.weight,
+        priority=setting.priority,
     )
