@@ -103,7 +103,8 @@ class ExchangeCompleted(
     of a stream that holds the provider's usage block (the last one seen), None when there was none
     or when the response body itself is the document. `cost_map` is the setting's own prices in
     force (JSON, USD per 1,000 tokens), None when it has none. `booked_as_admitted` is False for a
-    refusal, which has no admission.
+    refusal, which has no admission. `is_cache_hit`: the answer is one that was kept, no provider was
+    asked, and `attempts` is empty.
     """
 
     event_id: bytes
@@ -129,6 +130,7 @@ class ExchangeCompleted(
     stores_request: bool
     stores_response: bool
     was_admitted: bool
+    is_cache_hit: bool = False
 
 
 Event = RequestAdmitted | ExchangeCompleted

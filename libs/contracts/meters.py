@@ -21,10 +21,12 @@ class Meter(StrEnum):
     # The rare ones live in the entry's map.
     IMAGE_OUTPUT = "image_output_tokens"
     CACHE_AUDIO_READ = "cache_audio_read_tokens"
+    CACHE_IMAGE_READ = "cache_image_read_tokens"
     CHARACTERS = "characters"
     AUDIO_MS = "audio_ms"
     IMAGES = "images"
     SEARCHES = "searches"
+    FILE_SEARCHES = "file_searches"
     REQUESTS = "requests"
 
 
@@ -50,6 +52,7 @@ INPUT_METERS: Final = frozenset(
         Meter.AUDIO_INPUT,
         Meter.IMAGE_INPUT,
         Meter.CACHE_AUDIO_READ,
+        Meter.CACHE_IMAGE_READ,
     }
 )
 OUTPUT_METERS: Final = frozenset(

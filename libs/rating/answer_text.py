@@ -16,6 +16,8 @@ _DELTAS: Final = {
     "response.reasoning_summary_text.delta": "reasoning",
 }
 _LAST_EVENTS: Final = frozenset({"response.completed", "response.incomplete", "message_stop"})
+_UNFINISHED: Final = frozenset({"queued", "in_progress", "failed", "cancelled"})
+"""States of a response that say nothing of what it used: it goes on, or nobody knows."""
 _DEPTH_MAX: Final = 8
 
 
@@ -107,7 +109,10 @@ def _read_event(said: Said, event: bytes) -> None:
         return
     if type(document) is not dict:
         return
-    if type(document.get("usage")) is dict:
+    response = document.get("response")
+    if type(document.get("usage")) is dict or (
+        type(response) is dict and type(response.get("usage")) is dict
+    ):
         said.usage_document = event
     _read_document(said, document)
 
@@ -127,6 +132,9 @@ def _read_document(said: Said, document: dict[str, Any]) -> None:
     if type(kind) is str and (kind in _DELTAS or "." in kind or "_" in kind):
         _read_typed_event(said, kind, document)
     elif type(document.get("output")) is list:
+        status = document.get("status")
+        if type(status) is str and status in _UNFINISHED:
+            return
         said.is_recognised = True
         _read_items(said, document["output"])
     elif kind == "message":

@@ -2,14 +2,19 @@
 
 from typing import Final
 
-from contracts.exchange import Body, ExchangeCompleted
+import msgspec
+
+from contracts.exchange import Attempt, Body, ExchangeCompleted, Outcome
 from contracts.meters import INPUT_METERS, NO_USAGE, OUTPUT_METERS, Evidence, Meter, Usage
 from rating.answer_text import Said, read_answer_text
+from rating.billing import Billing, billing_of
 from rating.prompt_text import Prompt, read_prompt
 from rating.tokenizers import count_tokens, vocabulary_of
 from rating.usage_anthropic import anthropic_usage, is_anthropic
 from rating.usage_block import MESSAGE_START, Answer, read_answer
+from rating.usage_media import MEDIA_OPERATIONS, media_usage
 from rating.usage_openai import openai_usage
+from rating.usage_tools import with_tool_calls
 
 _COUNTED_PATHS: Final = (
     "/chat/completions",
@@ -23,6 +28,10 @@ _COUNTED_OPERATIONS: Final = frozenset({"chat", "text_completion", "embeddings",
 _READING_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 # Ends at which a provider that never answered may have worked for us all the same.
 _OUTCOMES_IN_DOUBT: Final = frozenset({"timed_out", "client_left", "shutting_down"})
+_NOTHING_SENT: Final = frozenset({"connect_failed", "connect_timeout", "pool_timeout"})
+"""Errors of an attempt whose request cannot have reached the provider."""
+_RUN_STEP: Final = "thread.run.step"
+_RESPONSES: Final = "responses"
 _MESSAGE_START_WITHIN_BYTES: Final = 64 * 1024
 _MESSAGE_START_MARK: Final = MESSAGE_START.encode()
 
@@ -34,37 +43,71 @@ def usage_of(event: ExchangeCompleted) -> Usage:
     it does not state (input, output) is counted from the bodies, if the provider answered with
     success and the path is one whose texts we know. `counted` needs the model's own vocabulary,
     nothing but plain text on both sides and an answer that shows its end; anything else counted is
-    `estimated`. Nothing to read: `NO_USAGE`.
+    `estimated`. Pictures and sound: see `usage_media`. Nothing to read, or an answer to something
+    that is done later: `NO_USAGE`.
     """
-    answer: Answer | None = None
+    call = event.call
+    if billing_of(call.method, call.path_template) is Billing.LATER:
+        return NO_USAGE
+    document: bytes | None = None
     if event.usage_document is not None:
-        answer = read_answer(event.usage_document)
+        document = event.usage_document
     elif "event-stream" not in event.response_content_type:
-        answer = read_answer(event.response.content)
+        document = event.response.content
+    elif call.operation in MEDIA_OPERATIONS:
+        said = read_answer_text(event.response, event.response_content_type)
+        document = None if said is None else said.usage_document
+    answer = None if document is None else read_answer(document)
     usage = None if answer is None else _reported(answer, event.response)
+    if usage is not None and usage.model_served is None and event.response.sha256 is not None:
+        usage = _named(usage, event)
+    if call.operation in MEDIA_OPERATIONS and _is_answered(event):
+        usage = media_usage(event, answer, usage)
+        return NO_USAGE if usage.evidence is Evidence.NONE else usage
     if usage is not None and _is_complete(usage):
+        if document is not None and call.operation == _RESPONSES:
+            return with_tool_calls(usage, document)
         return usage
     return _with_counts(event, usage)
 
 
 def is_billable(event: ExchangeCompleted) -> bool:
-    """Whether a provider bills the exchange: the last attempt was answered with success.
+    """Whether a provider bills the exchange, or may do so: then its cost is unknown, not zero.
 
-    Not billable: refusals and cache answers (no attempt), error answers, attempts that ended
-    without an answer, reading requests (a list of models). In doubt, when our clock or our client
-    ended the wait: billable, and its cost is unknown.
+    Not billable: refusals and answers from the cache (no attempt), last attempts that no provider
+    bills, what is free by its path, and what is free unless its answer reports usage.
     """
-    if not event.attempts or event.outcome == "refused" or event.call.method in _READING_METHODS:
+    if not event.attempts or event.outcome == "refused" or event.is_cache_hit:
         return False
-    status = event.attempts[-1].status
-    if status is None:
-        return event.outcome in _OUTCOMES_IN_DOUBT
-    return 200 <= status < 300
+    billing = billing_of(event.call.method, event.call.path_template)
+    if billing is Billing.FREE or not may_be_billed(event.attempts[-1], event.outcome):
+        return False
+    return billing is not Billing.REPORT_OR_FREE or usage_of(event) is not NO_USAGE
+
+
+def may_be_billed(attempt: Attempt, outcome: Outcome | None = None) -> bool:
+    """Whether the provider of an attempt may bill it: it answered with success, or nobody knows.
+
+    Nobody knows when the request was sent and the answer never came. An attempt that names no error
+    is judged by how its exchange ended: in doubt when a clock or the client ended the wait.
+    """
+    status = attempt.status
+    if status is not None:
+        return 200 <= status < 300
+    if attempt.error is None:
+        return outcome in _OUTCOMES_IN_DOUBT
+    return attempt.error not in _NOTHING_SENT
+
+
+def _is_answered(event: ExchangeCompleted) -> bool:
+    status = event.attempts[-1].status if event.attempts else event.status
+    return status is not None and 200 <= status < 300
 
 
 def _reported(answer: Answer, response: Body) -> Usage | None:
     block = answer.usage
-    if block is None:
+    if block is None or answer.object == _RUN_STEP:
+        # The usage of one step of a run is a part of what the run will report.
         return None
     if not is_anthropic(answer, block):
         return openai_usage(answer, block)
@@ -87,6 +130,30 @@ def _message_start(content: bytes) -> Answer | None:
     return None
 
 
+def _named(usage: Usage, event: ExchangeCompleted) -> Usage:
+    """`usage` with the model and id that the first event of a stream names.
+
+    Of a stream that was cut the usage block may be all that is left of the event that had it.
+    """
+    content = event.response.content
+    if "event-stream" not in event.response_content_type or not content:
+        return usage
+    first = content.find(b"data:")
+    end = content.find(b"\n", first)
+    if first < 0 or end < 0:
+        return usage
+    head = Body(content[first : end + 1], end + 1 - first, None)
+    said = read_answer_text(head, event.response_content_type)
+    if said is None:
+        return usage
+    return msgspec.structs.replace(
+        usage,
+        model_served=said.model,
+        response_id=usage.response_id or said.response_id,
+        service_tier=usage.service_tier or said.service_tier,
+    )
+
+
 def _is_complete(usage: Usage) -> bool:
     """Both sides are known, or the provider counts something else than tokens."""
     return (usage.input_tokens is None) is (usage.output_tokens is None)
@@ -102,7 +169,7 @@ def _with_counts(event: ExchangeCompleted, usage: Usage | None) -> Usage:
         answer = read_answer(said.usage_document)
         usage = None if answer is None else _reported(answer, event.response)
         if usage is not None and _is_complete(usage):
-            return usage
+            return with_tool_calls(usage, said.usage_document)
     prompt = read_prompt(event.request)
     if prompt is None:
         return usage or NO_USAGE
@@ -110,8 +177,7 @@ def _with_counts(event: ExchangeCompleted, usage: Usage | None) -> Usage:
 
 
 def _is_countable(event: ExchangeCompleted) -> bool:
-    status = event.attempts[-1].status if event.attempts else event.status
-    if status is None or not 200 <= status < 300 or event.call.method in _READING_METHODS:
+    if not _is_answered(event) or event.call.method in _READING_METHODS:
         return False
     path = event.call.path_template
     return path.endswith(_COUNTED_PATHS) or event.call.operation in _COUNTED_OPERATIONS

@@ -23,6 +23,12 @@ PRICE_KEYS: Final[dict[Meter, tuple[str, ...]]] = {
         "input_audio_mtok",
         "input_mtok",
     ),
+    Meter.CACHE_IMAGE_READ: (
+        "cache_image_read_mtok",
+        "cache_read_mtok",
+        "input_image_mtok",
+        "input_mtok",
+    ),
     Meter.OUTPUT_TEXT: ("output_text_mtok", "output_mtok"),
     Meter.REASONING: ("output_reasoning_mtok", "output_mtok"),
     Meter.AUDIO_OUTPUT: ("output_audio_mtok", "output_mtok"),
@@ -30,6 +36,7 @@ PRICE_KEYS: Final[dict[Meter, tuple[str, ...]]] = {
     Meter.CHARACTERS: ("input_mchars",),
     Meter.AUDIO_MS: ("input_audio_hours", "audio_hours"),
     Meter.SEARCHES: ("web_searches_kcount",),
+    Meter.FILE_SEARCHES: ("storage_searches_kcount",),
     Meter.REQUESTS: ("requests_kcount",),
     Meter.IMAGES: (),
 }

@@ -61,15 +61,20 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     model: str | None = None
     service_tier: str | None = None
     type: str | None = None
+    object: str | None = None
     usage: UsageBlock | None = None
 
 
 class _Wrapped(msgspec.Struct, frozen=True, gc=False):
-    """An event that carries the answer inside: Anthropic's first one, the last of a response."""
+    """An event that carries the answer inside: Anthropic's first one, the last of a response.
+
+    `x_groq` is where Groq's streams report what their client did not ask for.
+    """
 
     type: str | None = None
     response: Answer | None = None
     message: Answer | None = None
+    x_groq: Answer | None = None
 
 
 _answer: Final = msgspec.json.Decoder(Answer)
@@ -78,6 +83,7 @@ _STRUCTS: Final = {
     "usage": UsageBlock,
     "response": Answer,
     "message": Answer,
+    "x_groq": Answer,
     "cache_creation": Details,
     "server_tool_use": Details,
 }
@@ -103,6 +109,8 @@ def read_answer(content: bytes) -> Answer | None:
             wrapped = _salvaged(_Wrapped, document)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
+    if wrapped.x_groq is not None and wrapped.x_groq.usage is not None:
+        return msgspec.structs.replace(answer, usage=wrapped.x_groq.usage)
     inner = wrapped.response or wrapped.message
     if inner is None or inner.usage is None:
         return None

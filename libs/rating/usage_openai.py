@@ -13,6 +13,7 @@ _CACHE_WRITE_5M: Final = Meter.CACHE_WRITE_5M
 _AUDIO_INPUT: Final = Meter.AUDIO_INPUT
 _IMAGE_INPUT: Final = Meter.IMAGE_INPUT
 _CACHE_AUDIO_READ: Final = Meter.CACHE_AUDIO_READ
+_CACHE_IMAGE_READ: Final = Meter.CACHE_IMAGE_READ
 _OUTPUT_TEXT: Final = Meter.OUTPUT_TEXT
 _REASONING: Final = Meter.REASONING
 _AUDIO_OUTPUT: Final = Meter.AUDIO_OUTPUT
@@ -102,8 +103,12 @@ def _add_input_parts(parts: dict[Meter, int], block: UsageBlock, details: Detail
         # What was cached counts as cached, so it is not counted again as audio or image.
         cached_audio = min(by_kind.audio_tokens or 0, cached, audio or 0)
         cached_image = min(by_kind.image_tokens or 0, cached - cached_audio, image or 0)
-        parts[_CACHE_AUDIO_READ] = total = cached_audio
-        cached -= cached_audio
+        if by_kind.audio_tokens is not None:
+            parts[_CACHE_AUDIO_READ] = cached_audio
+        if by_kind.image_tokens is not None:
+            parts[_CACHE_IMAGE_READ] = cached_image
+        total = cached_audio + cached_image
+        cached -= total
         audio = None if audio is None else audio - cached_audio
         image = None if image is None else image - cached_image
     if cached is not None:

@@ -6,17 +6,20 @@ from typing import Any, Final
 
 import msgspec
 
-from contracts.exchange import ExchangeCompleted
+from contracts.exchange import Attempt, ExchangeCompleted
 from contracts.ledger import Entry, EntryKind, RatingStatus
 from contracts.meters import COLUMN_METERS, NO_USAGE, Evidence, Meter, Usage
 from metering.entries import reversal_of
 from metering.ports import Billed, Body, Chargeable, Closing, Manifest
 from rating.charge import charge
-from rating.count import is_billable, usage_of
+from rating.count import is_billable, may_be_billed, usage_of
 from rating.price_book import PriceBook
 from rating.rate import NOT_BILLABLE, Rating
+from rating.usage_media import MEDIA_OPERATIONS, model_in_form
 
 OUTCOME_ABANDONED: Final = "abandoned"
+PROVIDER_CACHED: Final = "cached"
+"""The provider of an exchange that was answered from the cache."""
 CHARGES_RUN: Final = bytes(16)
 """The run of live charges; reruns have ids of their own."""
 
@@ -58,7 +61,10 @@ class Pipeline:
     def rows(
         self, charges: Sequence[Chargeable], closings: Sequence[Closing], manifest: Manifest
     ) -> Billed:
-        """One entry an exchange; a reversal and a replacement where it was booked as abandoned."""
+        """One entry an exchange; a reversal and a replacement where it was booked as abandoned.
+
+        One more for every earlier attempt that its provider may bill: no request, cost unknown.
+        """
         entries: list[Entry] = []
         bodies: list[Body] = []
         unrated: list[tuple[Chargeable, str]] = []
@@ -74,7 +80,10 @@ class Pipeline:
                 unpriced += 1
             if each.reverses is not None:
                 entries.append(_taken_back(each.reverses, each, manifest))
-            entries.append(_entry(each, usage, rating, manifest))
+            answering = _entry(each, usage, rating, manifest)
+            if len(event.attempts) > 1:
+                entries += _further(each, answering)
+            entries.append(answering)
             if event.stores_request or event.stores_response:
                 bodies.append(_body(event, manifest))
         entries += [_abandoned(closing, manifest) for closing in closings]
@@ -89,11 +98,16 @@ class Pipeline:
             usage,
             self._book,
             provider=last.setting.provider,
-            model_sent=last.model_sent or event.call.model_asked,
+            model_sent=last.model_sent or event.call.model_asked or _model_in_form(event),
             operation=event.call.operation,
             cost_map=event.cost_map,
             at_ms=event.admitted_at_ms,
         )
+
+
+def _model_in_form(event: ExchangeCompleted) -> str | None:
+    """The model of a form, which nobody had read when the call was recorded."""
+    return model_in_form(event.request) if event.call.operation in MEDIA_OPERATIONS else None
 
 
 def _clamped(occurred_at_ms: int, manifest: Manifest) -> int:
@@ -130,7 +144,7 @@ def _entry(each: Chargeable, usage: Usage, rating: Rating, manifest: Manifest) -
         caller.user_id or "",
         caller.custom_id or "",
         caller.tags,
-        "" if last is None else last.setting.provider,
+        _provider(event, last),
         "" if last is None else last.setting.setting_id,
         0 if last is None else last.setting.revision,
         call.endpoint,
@@ -169,6 +183,54 @@ def _entry(each: Chargeable, usage: Usage, rating: Rating, manifest: Manifest) -
         manifest.build,
     )
     return Entry(*facts)
+
+
+def _provider(event: ExchangeCompleted, last: Attempt | None) -> str:
+    if event.is_cache_hit:
+        return PROVIDER_CACHED
+    return "" if last is None else last.setting.provider
+
+
+def _further(each: Chargeable, answering: Entry) -> list[Entry]:
+    """The rows of earlier attempts that may be billed though their answers were of no use.
+
+    What they used is in no answer that anybody kept, so quantities and cost are unknown. Facts of
+    the attempt are its own, everything else is the exchange's. Beside a replacement they are
+    replacements too: the charge of attempt 0 may be the row that was taken back.
+    """
+    event = each.event
+    return [
+        msgspec.structs.replace(
+            answering,
+            entry_id=live_entry_id(event.event_id, attempt_no, answering.kind.value),
+            requests=0,
+            attempt_no=attempt_no,
+            provider=attempt.setting.provider,
+            setting_id=attempt.setting.setting_id,
+            setting_revision=attempt.setting.revision,
+            model_sent=attempt.model_sent or "",
+            model_served="",
+            status=attempt.status or 0,
+            outcome="timed_out" if (attempt.error or "").endswith("timeout") else "upstream_failed",
+            error=attempt.error or "",
+            response_id="",
+            service_tier="",
+            duration_us=attempt.duration_us,
+            first_byte_us=attempt.first_byte_us,
+            response_bytes=0,
+            input_tokens=None,
+            output_tokens=None,
+            rare_quantities={},
+            cost_picousd=None,
+            rare_picousd={},
+            evidence=_NONE,
+            rating_status=_UNKNOWN.status,
+            price_source=_UNKNOWN.source,
+            **_NOTHING_BY_METER,
+        )
+        for attempt_no, attempt in enumerate(event.attempts[:-1])
+        if may_be_billed(attempt)
+    ]
 
 
 def _rare(by_meter: dict[Meter, int]) -> dict[str, int]:

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from metering_events import SETTING, answer, make_admitted, make_completed, whole
+from metering_events import CALL, SETTING, answer, make_admitted, make_completed, whole
 
-from contracts.exchange import Attempt
+from contracts.exchange import Attempt, SettingRef
 from contracts.ids import entry_id, new_id
 from contracts.ledger import Entry, EntryKind, RatingStatus
 from contracts.meters import Evidence
@@ -97,6 +97,139 @@ def test_the_second_of_two_attempts_carries_the_request(pipeline: Pipeline) -> N
     won = Attempt(SETTING, "gpt-4o", 200, None, 5, 9, 8, None)
     [entry] = bill(pipeline, attempts=(failed, won)).entries
     assert (entry.attempt_no, entry.attempts, entry.model_sent) == (1, 2, "gpt-4o")
+
+
+OTHER = SettingRef("setting-2", 9, "anthropic")
+WON = Attempt(SETTING, "gpt-4o", 200, None, 5, 9, 8, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "outcome"),
+    [
+        (None, "read_timeout", "timed_out"),
+        (None, "proxy_timeout", "timed_out"),
+        (None, "reset_before_response", "upstream_failed"),
+        (None, "malformed_response", "upstream_failed"),
+        (200, "response_cut", "upstream_failed"),
+    ],
+)
+def test_an_earlier_attempt_that_may_be_billed_is_a_row_of_its_own(
+    pipeline: Pipeline, status: int | None, error: str, outcome: str
+) -> None:
+    """No request, no amounts: unknown. Its setting is its own, and so is its time."""
+    lost = Attempt(OTHER, "claude-x", status, error, 0, 70_000, None, None)
+    further, main = bill(pipeline, attempts=(lost, WON)).entries
+    assert (further.attempt_no, further.requests, further.kind) == (0, 0, EntryKind.CHARGE)
+    assert (further.provider, further.setting_id, further.setting_revision) == (
+        "anthropic",
+        "setting-2",
+        9,
+    )
+    assert (further.model_sent, further.model_served) == ("claude-x", "")
+    assert (further.status, further.error, further.outcome) == (status or 0, error, outcome)
+    assert (further.duration_us, further.first_byte_us) == (70_000, None)
+    assert (further.rating_status, further.evidence) == (RatingStatus.UNKNOWN, Evidence.NONE)
+    assert further.cost_picousd is further.input_tokens is further.output_text_tokens is None
+    assert further.entry_id == live_entry_id(main.event_id, 0, "charge")
+    assert (further.event_id, further.key_id, further.attempts) == (main.event_id, main.key_id, 2)
+    assert (main.attempt_no, main.requests, main.provider) == (1, 1, "openai")
+    assert main.rating_status is RatingStatus.RATED
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (None, "connect_failed"),
+        (None, "connect_timeout"),
+        (None, "pool_timeout"),
+        (401, None),
+        (429, None),
+        (503, None),
+        (302, None),
+    ],
+)
+def test_an_earlier_attempt_that_nobody_bills_is_no_row(
+    pipeline: Pipeline, status: int | None, error: str | None
+) -> None:
+    """No connection, or an error for an answer: only counted."""
+    lost = Attempt(OTHER, "claude-x", status, error, 0, 7, None, None)
+    [main] = bill(pipeline, attempts=(lost, WON)).entries
+    assert (main.attempt_no, main.attempts, main.requests) == (1, 2, 1)
+
+
+def test_when_every_attempt_failed_the_last_one_carries_the_request(pipeline: Pipeline) -> None:
+    """Only what may be billed is of unknown cost."""
+    silent = Attempt(OTHER, "claude-x", None, "read_timeout", 0, 7, None, None)
+    failed = Attempt(SETTING, "gpt-4o", 503, None, 5, 9, 8, None)
+    further, main = bill(
+        pipeline, attempts=(silent, failed), status=503, outcome="answered"
+    ).entries
+    assert (further.requests, further.cost_picousd) == (0, None)
+    assert (main.requests, main.cost_picousd) == (1, 0)
+    assert main.rating_status is RatingStatus.NOT_BILLABLE
+
+
+def test_a_request_that_was_sent_and_never_answered_is_unknown(pipeline: Pipeline) -> None:
+    """A reset after dispatch is not free; no connection at all is."""
+    for error, status in (
+        ("reset_before_response", RatingStatus.UNKNOWN),
+        ("connect_failed", RatingStatus.NOT_BILLABLE),
+    ):
+        lost = Attempt(SETTING, "gpt-4o", None, error, 0, 7, None, None)
+        [entry] = bill(
+            pipeline,
+            attempts=(lost,),
+            outcome="upstream_failed",
+            status=502,
+            response=whole(b""),
+            response_content_type="",
+        ).entries
+        assert entry.rating_status is status
+
+
+def test_attempts_of_an_exchange_that_was_abandoned_are_replacements(pipeline: Pipeline) -> None:
+    """No two rows of the event are one: the abandoned row was the charge of attempt 0."""
+    lost = Attempt(OTHER, "claude-x", None, "read_timeout", 0, 7, None, None)
+    event = make_completed(attempts=(lost, WON))
+    [abandoned] = pipeline.rows(
+        [], [Closing(make_admitted(event_id=event.event_id), bytes(16), 0, 9)], MANIFEST
+    ).entries
+    late = Chargeable(event, bytes(16), 0, 20, abandoned)
+    rows = pipeline.rows([late], [], MANIFEST).entries
+    assert [row.kind for row in rows] == [
+        EntryKind.REVERSAL,
+        EntryKind.REPLACEMENT,
+        EntryKind.REPLACEMENT,
+    ]
+    assert len({row.entry_id for row in (abandoned, *rows)}) == 4
+    assert abandoned.requests + sum(row.requests for row in rows) == 1
+
+
+def test_an_answer_from_the_cache_costs_nothing(pipeline: Pipeline) -> None:
+    """One request of the provider `cached`, cost zero and not null, whatever the answer reports."""
+    [entry] = bill(pipeline, attempts=(), is_cache_hit=True, route_id="route-1").entries
+    assert (entry.provider, entry.setting_id, entry.attempts) == ("cached", "", 0)
+    assert (entry.requests, entry.cost_picousd, entry.input_tokens) == (1, 0, None)
+    assert entry.rating_status is RatingStatus.NOT_BILLABLE
+    assert entry.route_id == "route-1"
+
+
+def of_path(path: str, **facts: object) -> dict[str, object]:
+    return {"call": msgspec.structs.replace(CALL, path_template=path, operation="other", **facts)}
+
+
+def test_what_is_free_by_its_path_costs_zero_and_what_is_done_later_is_unknown(
+    pipeline: Pipeline,
+) -> None:
+    """A stored answer that is read again shows usage that was billed once."""
+    for facts, status, cost in (
+        (of_path("/v1/files"), RatingStatus.NOT_BILLABLE, 0),
+        (of_path("/v1/responses/:response_id", method="GET"), RatingStatus.NOT_BILLABLE, 0),
+        (of_path("/api/providers/openai/v1/batches"), RatingStatus.UNKNOWN, None),
+        (of_path("/v1/*wildcard"), RatingStatus.RATED, 75_000_000),
+    ):
+        [entry] = bill(pipeline, **facts).entries
+        assert (entry.rating_status, entry.cost_picousd) == (status, cost), facts
 
 
 def test_an_event_time_out_of_bounds_is_clamped(pipeline: Pipeline) -> None:

@@ -9,7 +9,7 @@ VISIBLE_RUNS: Final = "run_id = toUUID('00000000-0000-0000-0000-000000000000')"
 """The one place that says which runs reports see: metering's own. A rerate or a replay writes
 under its own run and is seen only when promoted, which is decided here and nowhere else."""
 
-FIRST_CHARGE: Final = "kind = 'charge' AND attempt_no = 0 AND duration_us IS NOT NULL"
+FIRST_CHARGE: Final = "kind = 'charge' AND requests > 0 AND duration_us IS NOT NULL"
 """Latency is read from these: a correction repeats amounts, not the time that passed."""
 
 Conditions = tuple[list[str], dict[str, Parameter]]

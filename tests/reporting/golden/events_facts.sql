@@ -4,7 +4,7 @@ SELECT
     sum(cost_usd),
     sum(input_tokens),
     sum(output_tokens),
-    intDiv(argMaxIf(duration_us, booked_at, kind = 'charge' AND attempt_no = 0 AND duration_us IS NOT NULL) + 500, 1000),
+    intDiv(argMaxIf(duration_us, booked_at, kind = 'charge' AND requests > 0 AND duration_us IS NOT NULL) + 500, 1000),
     argMaxIf((
         tags,
         key_id,

@@ -2,13 +2,13 @@ SELECT
     intDiv(toUnixTimestamp64Milli(occurred_at) - {start_ms:Int64}, {increment_ms:Int64}) AS bucket,
     sum(requests),
     sum(cost_usd),
-    intDiv(sumIf(duration_us, kind = 'charge' AND attempt_no = 0 AND duration_us IS NOT NULL) + 500, 1000),
+    intDiv(sumIf(duration_us, kind = 'charge' AND requests > 0 AND duration_us IS NOT NULL) + 500, 1000),
     sum(input_tokens),
     sum(output_tokens),
     sumIf(requests, status = 200),
     sumIf(requests, rating_status = 'unpriced'),
     sumIf(requests, rating_status = 'unknown'),
-    countIf(kind = 'charge' AND attempt_no = 0 AND duration_us IS NOT NULL)
+    countIf(kind = 'charge' AND requests > 0 AND duration_us IS NOT NULL)
 FROM entries
 WHERE run_id = toUUID('00000000-0000-0000-0000-000000000000')
   AND occurred_at >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
