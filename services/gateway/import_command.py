@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+import asyncpg
 import msgspec
 
 from gateway.adapters.bricksllm_database import CannotRead, read_tables
@@ -137,6 +138,9 @@ def main() -> int:
     except CannotRead as error:
         sys.stderr.write(f"tollway: {error}\n")
         return 2
+    except asyncpg.PostgresError as error:
+        sys.stderr.write(f"tollway: nothing was written: {error}\n")
+        return 1
     except (BadSettings, CannotImport, Invalid, SealUnavailable, OSError) as error:
         sys.stderr.write(f"tollway: {error}\n")
         return 1

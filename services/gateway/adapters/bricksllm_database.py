@@ -30,10 +30,10 @@ async def read_tables(dsn: str, tables: tuple[str, ...]) -> tuple[dict[str, list
             command_timeout=READ_TIMEOUT_S,
             server_settings={"application_name": "tollway-import"},
         )
-    except UNREACHABLE as error:
-        raise CannotRead(f"the BricksLLM database does not answer: {_told(error)}") from None
     except (asyncpg.PostgresError, ValueError) as error:
         raise CannotRead(f"the BricksLLM database cannot be opened: {_told(error)}") from None
+    except UNREACHABLE as error:
+        raise CannotRead(f"the BricksLLM database does not answer: {_told(error)}") from None
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             return await _read(connection, tables)

@@ -10,6 +10,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from gateway.administration.custom_providers_wire import NewRouteConfig
+from gateway.administration.go_json import read_struct
 from gateway.administration.limit_rules import NewAllowedPath
 from gateway.administration.policies_wire import EntityConfig, RuleConfig
 from gateway.administration.routes_wire import CacheConfigWire, StepWire
@@ -127,7 +128,7 @@ class Remark(msgspec.Struct, frozen=True):
     text: str
 
 
-Row = TypeVar("Row")
+Row = TypeVar("Row", bound=msgspec.Struct)
 
 
 class Rows(msgspec.Struct, Generic[Row], frozen=True):
@@ -139,17 +140,15 @@ class Rows(msgspec.Struct, Generic[Row], frozen=True):
 
 def read_rows(table: str, documents: Iterable[str], kind: type[Row]) -> Rows[Row]:
     """Of JSON objects, a member a column."""
-    decode = msgspec.json.Decoder(kind).decode
     rows: list[tuple[int, str, Row]] = []
     bad: list[Remark] = []
     for document in documents:
         members = msgspec.json.decode(document, type=dict[str, msgspec.Raw])
-        given = {name: raw for name, raw in members.items() if bytes(raw) != b"null"}
-        row_id = _text(given.get(ID_BY_TABLE[table]))
+        row_id = _text(members.get(ID_BY_TABLE[table]))
         try:
-            row = decode(msgspec.json.encode(given))
-        except (msgspec.ValidationError, RecursionError) as error:
-            bad.append(Remark(table, row_id, _without_values(str(error))))
+            row = read_struct(document.encode(), kind)
+        except (msgspec.DecodeError, TypeError, RecursionError) as error:
+            bad.append(Remark(table, row_id, str(error)))
         else:
             rows.append((row.created_at, row_id, row))  # type: ignore[attr-defined]
     rows.sort(key=lambda one: one[:2])
@@ -157,9 +156,4 @@ def read_rows(table: str, documents: Iterable[str], kind: type[Row]) -> Rows[Row
 
 
 def _text(raw: msgspec.Raw | None) -> str:
-    return "" if raw is None else str(msgspec.json.decode(raw))
-
-
-def _without_values(reason: str) -> str:
-    """The decoder says types and places; one line is enough."""
-    return reason.splitlines()[0] if reason else "nested too deeply"
+    return "" if raw is None else str(msgspec.json.decode(raw) or "")

@@ -1,11 +1,11 @@
 """Reads the JSON body of an admin request the way Go does: unknown members ignored, null absent."""
 
-from types import NoneType
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
 
+from gateway.administration.go_json import read_struct
 from gateway.api.admin_problems import AdminProblem
 
 Body = TypeVar("Body", bound=msgspec.Struct)
@@ -15,7 +15,7 @@ async def read(request: Request[Any, Any, Any], kind: type[Body], instance: str)
     """The body as `kind`, names in any case. Raises AdminProblem (400) for another shape."""
     content = await request.body()
     try:
-        return _struct(content, kind)
+        return read_struct(content, kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise AdminProblem(
             400, "json-unmarshal", "json unmarshaller error", str(error), instance
@@ -24,37 +24,3 @@ async def read(request: Request[Any, Any, Any], kind: type[Body], instance: str)
         raise AdminProblem(
             400, "json-unmarshal", "json unmarshaller error", "nested too deeply", instance
         ) from None
-
-
-def _struct(text: bytes, kind: type[Body]) -> Body:
-    members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    fields = {field.encode_name.lower(): field for field in msgspec.structs.fields(kind)}
-    values: dict[str, Any] = {}
-    for name, raw in members.items():
-        field = fields.get(name.lower())
-        if field is None or bytes(raw) == b"null":
-            continue
-        try:
-            values[field.name] = _value(bytes(raw), field.type)
-        except msgspec.ValidationError as error:
-            raise msgspec.ValidationError(f"{field.encode_name}: {error}") from None
-    return kind(**values)
-
-
-def _value(text: bytes, annotated: Any) -> Any:
-    kinds = [kind for kind in get_args(annotated) if kind not in (NoneType, msgspec.UnsetType)]
-    # A list's argument is its element; of a union with None, or with UNSET, one kind is left.
-    kind = annotated if get_origin(annotated) in (list, dict) or not kinds else kinds[0]
-    if get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
-    if kind is msgspec.Raw:
-        return msgspec.Raw(text)
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return _struct(text, kind)
-    element = (get_args(kind) or (None,))[0]
-    if isinstance(element, type) and issubclass(element, msgspec.Struct):
-        return [
-            element() if bytes(one) == b"null" else _struct(bytes(one), element)
-            for one in msgspec.json.decode(text, type=list[msgspec.Raw])
-        ]
-    return msgspec.json.decode(text, type=annotated)
