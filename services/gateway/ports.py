@@ -22,10 +22,11 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
     """One request as it goes on the wire.
 
     `target` is the raw path and query. `headers` are sent as they are, in order; the engine adds
-    `Host` and the framing header (`Content-Length` for bytes, chunked for an iterator) and nothing
-    else. `read_timeout_s` bounds the wait for the head and for each further piece of the body.
+    `Host` and the framing header (`Content-Length` for bytes and for an iterator whose
+    `content_length` is known, else chunked) and nothing else. `read_timeout_s` bounds the wait for the head and for each further piece of the body.
     `is_repeatable` says that sending twice does no harm (a retry on a stale connection is allowed
-    even after bytes were written).
+    even after bytes were written). An iterator is read once; one that yields another number of bytes
+    than it should closes the connection, and what it raises `send` raises.
     """
 
     origin: Origin
@@ -35,6 +36,7 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
     body: bytes | AsyncIterator[bytes]
     read_timeout_s: float
     is_repeatable: bool = False
+    content_length: int | None = None
 
 
 class UpstreamResponse(Protocol):

@@ -74,3 +74,32 @@ def test_a_content_length_that_is_no_number_is_refused():
 def test_a_credential_is_shown_masked(credential, shown):
     """Five characters and 46 asterisks, or less."""
     assert masked(credential) == shown
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [(b"host", b"a"), (b"host", b"a")],
+        [(b"content-length", b"5"), (b"content-length", b"5")],
+        [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")],
+        [(b"transfer-encoding", b"chunked"), (b"transfer-encoding", b"chunked")],
+        [(b"transfer-encoding", b"gzip, chunked")],
+        [(b"transfer-encoding", b"identity")],
+        [(b"content-length", b"\xb2")],
+    ],
+)
+def test_framing_that_can_be_read_in_two_ways_is_refused(pairs):
+    """Whatever the server before us made of it."""
+    with pytest.raises(Refusal) as refused:
+        head(*pairs)
+
+    assert refused.value.status == 400
+
+
+def test_a_head_over_the_limit_is_refused():
+    """Names, values and what stands between them, to the byte."""
+    sort_headers([(b"x", b"y" * 95)], drops_user_agent=False, head_bytes_max=100)
+    with pytest.raises(Refusal) as refused:
+        sort_headers([(b"x", b"y" * 96)], drops_user_agent=False, head_bytes_max=100)
+
+    assert refused.value.status == 431

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 from upstream.conftest import OpenEngine, Serve, ask
 from upstream.scripted_server import Peer, answering, chunked, ending, plain
@@ -1375,3 +1376,57 @@ async def test_a_request_that_would_say_more_than_it_means_is_refused(
         await upstream.send(ask(server.origin(), **change))
 
     assert server.connection_count == 0
+
+
+async def test_a_streamed_body_of_known_length_goes_out_as_it_is(
+    serve: Serve, upstream: Upstream
+) -> None:
+    """With Content-Length, and the connection serves another request afterwards."""
+    seen: list[tuple[bytes, bytes]] = []
+
+    async def script(peer: Peer) -> None:
+        for _ in range(2):
+            seen.append(await peer.request())
+            await peer.send(plain(b"ok"))
+        await peer.gone()
+
+    async def body() -> AsyncIterator[bytes]:
+        for piece in (b"one", b"", b"two" * 30_000):
+            yield piece
+            await asyncio.sleep(0)
+
+    server = await serve(script)
+    for _ in range(2):
+        request = msgspec.structs.replace(ask(server.origin(), body()), content_length=90_003)
+        response = await upstream.send(request)
+        assert await response.read(10) == b"ok"
+
+    for head, content in seen:
+        assert b"\r\nContent-Length: 90003\r\n" in head
+        assert b"\r\nTransfer-Encoding" not in head
+        assert content == b"one" + b"two" * 30_000
+
+
+@pytest.mark.parametrize("length", [3, 5])
+async def test_a_streamed_body_of_another_length_closes_the_connection(
+    serve: Serve, upstream: Upstream, length: int
+) -> None:
+    """Shorter or longer than said: the server must not take it for whole, nor for the next head."""
+    received = b""
+    closed = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        nonlocal received
+        received = await peer.gone()
+        closed.set()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x" * length
+
+    server = await serve(script)
+    with pytest.raises((ValueError, UpstreamError)):
+        await upstream.send(msgspec.structs.replace(ask(server.origin(), body()), content_length=4))
+    async with asyncio.timeout(5):
+        await closed.wait()
+
+    assert received.count(b"x" * 4) == 0

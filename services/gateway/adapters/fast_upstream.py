@@ -48,7 +48,7 @@ class FastUpstream:
             response, error = self._begin(connection, request, head)
             if error is None:
                 if not isinstance(request.body, bytes):
-                    await _send_stream(connection, response, request.body)
+                    await _send_stream(connection, response, request.body, request.content_length)
                 while not response.status and response.error is None:
                     await response.change()
                 if response.status:
@@ -163,11 +163,16 @@ def _may_repeat(request: UpstreamRequest, connection: FastConnection, error: Ups
 
 
 async def _send_stream(
-    connection: FastConnection, response: FastResponse, body: AsyncIterator[bytes]
+    connection: FastConnection,
+    response: FastResponse,
+    body: AsyncIterator[bytes],
+    content_length: int | None,
 ) -> None:
     """Returns when the body is written whole, or the upstream has answered or gone before that."""
     connection.start_sending()
-    pump = asyncio.create_task(_pump(connection, body), name="upstream-request-body")
+    pump = asyncio.create_task(
+        _pump(connection, body, content_length), name="upstream-request-body"
+    )
     pump.add_done_callback(lambda _: response.wake())
     try:
         while not response.status and response.error is None and not pump.done():
@@ -184,15 +189,27 @@ async def _send_stream(
         raise failure
 
 
-async def _pump(connection: FastConnection, body: AsyncIterator[bytes]) -> None:
+async def _pump(
+    connection: FastConnection, body: AsyncIterator[bytes], content_length: int | None
+) -> None:
+    left = content_length
     try:
         async for piece in body:
             if not piece:
                 continue
-            if not connection.write((b"%x\r\n" % len(piece), piece, b"\r\n")):
+            if left is None:
+                framed: tuple[bytes, ...] = (b"%x\r\n" % len(piece), piece, b"\r\n")
+            else:
+                left -= len(piece)
+                if left < 0:
+                    break
+                framed = (piece,)
+            if not connection.write(framed):
                 return
             await connection.drain()
-        if connection.write((b"0\r\n\r\n",)):
+        if left:
+            raise ValueError("the body is not as long as its head said")
+        if left == 0 or connection.write((b"0\r\n\r\n",)):
             await connection.drain()
             connection.stop_sending()
     finally:

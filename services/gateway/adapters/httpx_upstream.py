@@ -117,7 +117,9 @@ class HttpxUpstream:
             request.method.decode("ascii"),
             httpx.URL(scheme=origin.scheme, host=host, port=origin.port, path="/"),
             headers=[(b"Host", authority(origin)), *request.headers, *framing(request)],
-            stream=httpx.ByteStream(body) if isinstance(body, bytes) else _Pieces(body),
+            stream=httpx.ByteStream(body)
+            if isinstance(body, bytes)
+            else _Pieces(body, request.content_length),
             extensions=extensions,
         )
         translated.url = _RawUrl(translated.url, request.target)
@@ -240,13 +242,21 @@ class _RawUrl(httpx.URL):
 class _Pieces(httpx.AsyncByteStream):
     """A request body that comes piece by piece."""
 
-    def __init__(self, body: AsyncIterator[bytes]) -> None:
+    def __init__(self, body: AsyncIterator[bytes], content_length: int | None) -> None:
         self._body = body
+        self._left = content_length
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for piece in self._body:
-            if piece:
-                yield piece
+            if not piece:
+                continue
+            if self._left is not None:
+                self._left -= len(piece)
+                if self._left < 0:
+                    break
+            yield piece
+        if self._left:
+            raise ValueError("the body is not as long as its head said")
 
     async def aclose(self) -> None:
         return None

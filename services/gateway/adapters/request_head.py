@@ -33,6 +33,8 @@ def authority(origin: Origin) -> bytes:
 def framing(request: UpstreamRequest) -> HeaderPairs:
     """The one header that says how long the body is; none where a body is not expected."""
     if not isinstance(request.body, bytes):
+        if request.content_length is not None:
+            return [(b"Content-Length", b"%d" % request.content_length)]
         return [(b"Transfer-Encoding", b"chunked")]
     if not request.body and request.method in _BODYLESS_METHODS:
         return []

@@ -1,6 +1,7 @@
 """The way back to the client, over ASGI."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from litestar.types import Receive, Send
@@ -14,12 +15,13 @@ _ANY_ORIGIN: Final[HeaderPairs] = [(b"access-control-allow-origin", b"*")]
 class AsgiReply:
     """Implements Reply for one request."""
 
-    __slots__ = ("_allowed", "_receive", "_send", "_watching")
+    __slots__ = ("_allowed", "_is_read", "_receive", "_send", "_watching")
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
         self._watching: asyncio.Future[Any] | None = None
+        self._is_read = True
         self._allowed: HeaderPairs = _ANY_ORIGIN
 
     def for_origin(self, origin: bytes) -> None:
@@ -48,7 +50,8 @@ class AsgiReply:
 
     def watch(self) -> None:
         """The server's next message after the body can only be that the client has left."""
-        if self._watching is None:
+        # While the body is still coming, a message says nothing of that.
+        if self._watching is None and self._is_read:
             self._watching = asyncio.ensure_future(self._receive())
 
     @property
@@ -82,13 +85,40 @@ class AsgiReply:
             parts.append(message["body"])
         return _checked(b"".join(parts), bytes_max, total)
 
+    async def pieces(self, bytes_max: int) -> AsyncIterator[bytes]:
+        """The request body as it comes. Raises Refusal (413) past the limit, ClientLeft when cut.
+
+        Reading slowly stops the client (back-pressure).
+        """
+        self._is_read = False
+        total = 0
+        while True:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                raise ClientLeft
+            piece = message["body"]
+            total += len(piece)
+            if total > bytes_max:
+                raise too_large(bytes_max)
+            if not message["more_body"]:
+                self._is_read = True
+            if piece:
+                yield piece
+            if self._is_read:
+                return
+
+
+def too_large(bytes_max: int) -> Refusal:
+    """413: the body is over the limit."""
+    return Refusal(
+        413,
+        "invalid_request_error",
+        "request_too_large",
+        f"the request body is over the limit of {bytes_max} bytes",
+    )
+
 
 def _checked(body: bytes, bytes_max: int, total: int | None = None) -> bytes:
     if (len(body) if total is None else total) > bytes_max:
-        raise Refusal(
-            413,
-            "invalid_request_error",
-            "request_too_large",
-            f"the request body is over the limit of {bytes_max} bytes",
-        )
+        raise too_large(bytes_max)
     return body

@@ -18,7 +18,8 @@ _ABSENT: Final = msgspec.Raw()
 
 SILENT: Final = Call(None, False, None, False)
 """A request that names no model: it reads, deletes or hands over something."""
-_HIDING: Final = Call(None, False, None, False, hides_model=True)
+HIDING: Final = Call(None, False, None, False, hides_model=True)
+"""A request that may name a model where we do not see it."""
 
 
 class _Body(msgspec.Struct):
@@ -97,11 +98,11 @@ def _required(body: bytes, read: Callable[[bytes], Call]) -> Call:
 
 def _optional(body: bytes, read: Callable[[bytes], Call]) -> Call:
     if body[:1] != b"{" and not body.lstrip(b" \t\r\n").startswith(b"{"):
-        return _HIDING
+        return HIDING
     try:
         call = read(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _HIDING
+        return HIDING
     return call if call.model else msgspec.structs.replace(call, model=None, hides_model=True)
 
 
@@ -110,7 +111,7 @@ def _openai(body: bytes) -> Call:
     return Call(
         model=_model(_text(read.model)),
         is_streaming=bytes(read.stream) == b"true",
-        user_id=_user_id(_text(read.user)),
+        user_id=user_in_books(_text(read.user)),
         asks_usage=_asks_usage(bytes(read.stream_options)),
     )
 
@@ -122,7 +123,7 @@ def _anthropic(body: bytes) -> Call:
     return Call(
         model=_model(_text(read.model)),
         is_streaming=bytes(read.stream) == b"true",
-        user_id=_user_id(user),
+        user_id=user_in_books(user),
         asks_usage=False,
     )
 
@@ -151,7 +152,7 @@ def _asks_usage(options: bytes) -> bool:
     return bytes(_decode_options(options).include_usage) == b"true"
 
 
-def _user_id(user: str | None) -> str | None:
+def user_in_books(user: str | None) -> str | None:
     """The end user as recorded: a text of any length goes to the provider, not into the books."""
     if user is None or len(user) <= USER_CHARS_MAX:
         return user

@@ -1,5 +1,6 @@
 """Sorts the client's headers in one pass: credentials and framing stay, the rest goes on."""
 
+from itertools import chain
 from typing import Final
 
 from gateway.ports import HeaderPairs
@@ -38,10 +39,16 @@ _USUAL_CONNECTION: Final = frozenset({b"keep-alive", b"close", b""})
 
 # The answer's bytes are metered as they come, so they must come uncompressed.
 IDENTITY_ENCODING: Final = (b"accept-encoding", b"identity")
+HEAD_BYTES_MAX: Final = 65_536
 
 
-def sort_headers(headers: HeaderPairs, *, drops_user_agent: bool) -> Head:
-    """The client's head, sorted. Raises Refusal for a Content-Length that is no number.
+def sort_headers(
+    headers: HeaderPairs, *, drops_user_agent: bool, head_bytes_max: int = HEAD_BYTES_MAX
+) -> Head:
+    """The client's head, sorted.
+
+    Raises Refusal: 400 for framing that somebody could read in another way than our server did,
+    431 for a head that is too long (the server's own limit is not exact).
 
     Header names arrive in lower case. A credential is looked for in `x-api-key`, then `api-key`,
     then the second word of `authorization`, then `x-goog-api-key`.
@@ -52,6 +59,12 @@ def sort_headers(headers: HeaderPairs, *, drops_user_agent: bool) -> Head:
     custom_id = metadata = timeout = None
     content_length: int | None = None
     connection = b""
+    hosts = 0
+    is_chunked = False
+    if sum(map(len, chain.from_iterable(headers))) + 4 * len(headers) > head_bytes_max:
+        raise Refusal(
+            431, "invalid_request_error", "headers_too_large", "the request headers are too large"
+        )
     for pair in headers:
         name = pair[0]
         if name not in _LOOKED_AT:
@@ -61,11 +74,13 @@ def sort_headers(headers: HeaderPairs, *, drops_user_agent: bool) -> Head:
         if name == b"authorization":
             bearer = value.partition(b" ")[2].strip() or None
         elif name == b"content-length":
-            if not value.isdigit():
-                raise Refusal(
-                    400, "invalid_request_error", "bad_request", "Content-Length is no number"
-                )
+            if not value.isdigit() or content_length is not None:
+                raise _bad("Content-Length is no number")
             content_length = int(value)
+        elif name == b"host":
+            hosts += 1
+            if hosts > 1:
+                raise _bad("there is more than one Host")
         elif name == b"x-api-key":
             x_api_key = value
         elif name == b"api-key":
@@ -83,6 +98,12 @@ def sort_headers(headers: HeaderPairs, *, drops_user_agent: bool) -> Head:
             metadata = value.decode("utf-8", "replace")
         elif name == b"x-request-timeout":
             timeout = value.decode("latin-1")
+        elif name == b"transfer-encoding":
+            if is_chunked or value.strip().lower() != b"chunked":
+                raise _bad("the only transfer coding served is chunked, once")
+            is_chunked = True
+    if is_chunked and content_length is not None:
+        raise _bad("both Content-Length and Transfer-Encoding")
     if connection.lower() not in _USUAL_CONNECTION:
         named = {token.strip().lower() for token in connection.split(b",")}
         forwarded = [
@@ -100,3 +121,7 @@ def sort_headers(headers: HeaderPairs, *, drops_user_agent: bool) -> Head:
         origin=origin,
         forwarded=forwarded,
     )
+
+
+def _bad(message: str) -> Refusal:
+    return Refusal(400, "invalid_request_error", "bad_request", message)
