@@ -25,7 +25,7 @@ from gateway.entitlements.access import check_access, check_call
 from gateway.entitlements.prices import check_endpoint, check_readable
 from gateway.identity.authenticate import authenticate
 from gateway.identity.head import sort_headers
-from gateway.identity.query import credential_in
+from gateway.identity.query import credential_in, without_credentials
 from gateway.listing import Listing
 from gateway.passage import (
     Means,
@@ -37,6 +37,7 @@ from gateway.passage import (
 )
 from gateway.ports import HeaderPairs, Journal, JournalUnavailable, Lane
 from gateway.recording.record import Exchange
+from gateway.routing.course import Alternatives, Stop
 from gateway.routing.plan import Choice, plan, wish_of
 from gateway.values import (
     Call,
@@ -189,8 +190,21 @@ class Corridor:
         exchange = self._exchange(
             inbound, endpoint, principal, call, head, body_bytes, event_id, lane
         )
+        course = None
+        if choice.others and inbound.method == "POST":
+            course = _alternatives(choice, endpoint, inbound.query, timeout_s)
         passage = Passage(
-            self._means, exchange, inbound, endpoint, principal, call, choice, head, body, sent
+            self._means,
+            exchange,
+            inbound,
+            endpoint,
+            principal,
+            call,
+            choice,
+            head,
+            body,
+            sent,
+            course,
         )
         await passage.run(reply, timeout_s)
 
@@ -218,7 +232,9 @@ class Corridor:
             endpoint.template,
             inbound.received_at_ms,
         )
-        choice = plan(principal, call, endpoint, snapshot.target_by_setting, wish)
+        means = self._means
+        targets = snapshot.target_by_setting
+        choice = plan(principal, call, endpoint, targets, means.health, means.draw, wish)
         if choice.model is None or call.model is None or choice.model == call.model:
             return choice, body
         edit = partial(with_model, asked=call.model, model=choice.model)
@@ -362,6 +378,22 @@ def _call_of(endpoint: Endpoint, body: bytes) -> Call:
     if endpoint.model is None or endpoint.lists_models:
         return call
     return msgspec.structs.replace(call, model=endpoint.model, hides_model=False)
+
+
+def _alternatives(
+    choice: Choice, endpoint: Endpoint, query: bytes, timeout_s: float
+) -> Alternatives:
+    """The settings of a choice, one after the other, for the same body.
+
+    Under a provider's own path, what it answers is for the client.
+    """
+    passed = without_credentials(query) if query else b""
+    stops = [
+        Stop(target, choice.model, endpoint, passed, None)
+        for target in (choice.target, *choice.others)
+    ]
+    deadline_s = time.monotonic() + timeout_s
+    return Alternatives(stops, deadline_s, goes_on=endpoint.provider is None)
 
 
 def _dialect_of(path: str) -> str:

@@ -4,25 +4,33 @@ The guarantees named in `exchange` are kept here, at the numbered comments.
 """
 
 import asyncio
-from collections.abc import Callable
+import random
+import time
+from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 import msgspec
 
 from contracts.exchange import Attempt, Body, Outcome
 from gateway.dispatch.deadlines import Deadlines
 from gateway.dispatch.headers import Down, redacted
+from gateway.dispatch.keeping import CACHE_MISS, Gathered, Keeper
 from gateway.dispatch.relay import Transcript, UsageStripper
 from gateway.identity.query import without_credentials
 from gateway.ports import (
+    HeaderPairs,
     JournalUnavailable,
+    ResetBeforeResponse,
     Upstream,
     UpstreamError,
     UpstreamRequest,
     UpstreamResponse,
 )
 from gateway.recording.record import Exchange, body_for_event, usage_only, without_content
+from gateway.routing.attempts import retry_after_of
+from gateway.routing.course import Course, Leg, Stop
+from gateway.routing.health import Health, speaks_against
 from gateway.routing.plan import Choice
 from gateway.routing.targets import upstream_path
 from gateway.telemetry import Counters, Tallies
@@ -33,6 +41,8 @@ _THREAD_BYTES: Final = 256 * 1024
 
 
 _BODILESS: Final = frozenset({204, 304})
+_TURNED_DOWN_BYTES_MAX: Final = 1024 * 1024
+"""Of an error's body that may become the client's answer after all."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -59,10 +69,25 @@ class Means(msgspec.Struct, frozen=True):
     deadlines: Deadlines
     limits: Limits
     show_error_event: Callable[[Endpoint, Refusal, bytes], bytes]
+    health: Health = msgspec.field(default_factory=Health)
+    draw: Callable[[], float] = random.Random().random
 
 
 class BrokenAnswer(Exception):
     """The answer broke after its first byte: the connection is closed without a clean end."""
+
+
+class TurnedDown(UpstreamError):
+    """The provider's answer is a failure that another attempt may heal."""
+
+    code = "turned_down"
+
+
+class StepTimedOut(UpstreamError):
+    """No first byte within the time of one attempt."""
+
+    code = "step_timeout"
+    is_timeout = True
 
 
 async def body_in_event(content: bytes, bytes_max: int) -> Body:
@@ -104,6 +129,14 @@ def _upstream_refusal(error: UpstreamError) -> Refusal:
     return Refusal(502, "api_error", "upstream_unavailable", "the provider gave no usable answer")
 
 
+class _Answer(NamedTuple):
+    """An answer that was turned down, which is the client's when nothing better comes."""
+
+    status: int
+    down: Down
+    content: bytes
+
+
 class Passage:
     """An admitted exchange: dispatch, relay, completion."""
 
@@ -112,23 +145,30 @@ class Passage:
         "_attempt_status",
         "_body",
         "_call",
+        "_course",
         "_dispatched_us",
+        "_earlier",
         "_endpoint",
         "_exchange",
         "_first_byte_us",
+        "_following",
         "_head",
         "_inbound",
         "_is_client_gone",
         "_is_complete",
         "_is_stream",
+        "_keeper",
         "_last_pieces",
+        "_limit",
         "_means",
         "_model",
         "_principal",
+        "_query",
         "_request_id",
         "_sent",
         "_status",
         "_target",
+        "_turned_down",
     )
 
     def __init__(
@@ -143,15 +183,25 @@ class Passage:
         head: Head,
         body: bytes,
         sent: bytes,
+        course: Course | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
-        """`body` as the client sent it, which is recorded; `sent` as the provider gets it."""
+        """`body` as the client sent it, which is recorded; `sent` as the provider gets it.
+
+        `course` says where the call goes on to when it fails, from `choice` and `sent`, its first
+        stop.
+        """
         self._means = means
         self._inbound = inbound
         self._exchange = exchange
         self._endpoint = endpoint
         self._principal = principal
         self._call = call
-        self._target, self._model = choice
+        self._target, self._model = choice.target, choice.model
+        self._course = course
+        self._keeper = keeper
+        self._query: bytes | None = None
+        self._earlier: tuple[Attempt, ...] = ()
         self._head = head
         self._body = body
         self._sent = sent
@@ -197,6 +247,7 @@ class Passage:
             await self._in_time(reply, transcript, timeout_s)
         except UpstreamError as error:
             self._attempt_error = error.code
+            self._note_failure(error)
             outcome: Outcome = "timed_out" if error.is_timeout else "upstream_failed"
             await self._fail(outcome, _upstream_refusal(error), transcript, reply)
         except TimeoutError:
@@ -228,7 +279,10 @@ class Passage:
         deadlines = self._means.deadlines
         deadlines.arm(task, timeout_s)
         try:
-            await self._dispatch(reply, transcript, timeout_s)
+            if self._course is None:
+                await self._dispatch(reply, transcript, timeout_s)
+            else:
+                await self._in_turn(self._course, reply, transcript, timeout_s)
         except asyncio.CancelledError:
             if not deadlines.disarm(task):
                 raise
@@ -236,6 +290,109 @@ class Passage:
             raise TimeoutError from None
         finally:
             deadlines.disarm(task)
+
+    async def _in_turn(
+        self, course: Course, reply: Reply, transcript: Transcript, timeout_s: float
+    ) -> None:
+        """One attempt after the other until one has its first byte on the way to the client.
+
+        Raises the last one's UpstreamError when there is no answer for the client.
+        """
+        self._turned_down: _Answer | None = None
+        leg = course.first(time.monotonic())
+        self._head_for(leg.stop)
+        while True:
+            self._following: Leg | None = None
+            try:
+                await self._attempt(leg, reply, transcript, timeout_s)
+                return
+            except UpstreamError as error:
+                if self._status:
+                    raise
+                following = self._following
+                self._attempt_error = error.code
+                if not isinstance(error, TurnedDown):
+                    following = course.after(error, time.monotonic(), None)
+                if following is None and self._turned_down is None:
+                    raise
+                self._note_failure(error)
+                if following is None:
+                    assert self._turned_down is not None
+                    await self._hand_over(*self._turned_down, reply)
+                    return
+            failed = self._attempt_facts()
+            if following.wait_s:
+                await asyncio.sleep(following.wait_s)
+            self._earlier = (*self._earlier, failed)
+            leg = following
+            self._head_for(leg.stop)
+            if leg.stop.edit is not None:
+                self._sent = await edited(leg.stop.edit, self._body)
+
+    def _head_for(self, stop: Stop) -> None:
+        """The next attempt goes there."""
+        self._target, self._model = stop.target, stop.model
+        self._endpoint = stop.endpoint
+        self._query = stop.query
+        self._attempt_status = self._attempt_error = None
+        self._first_byte_us = self._request_id = None
+        self._dispatched_us = self._exchange.elapsed_us()
+
+    async def _attempt(
+        self, leg: Leg, reply: Reply, transcript: Transcript, timeout_s: float
+    ) -> None:
+        """One of several. Raises UpstreamError."""
+        health = self._means.health
+        setting_id = leg.stop.target.ref.setting_id
+        health.begin(setting_id)
+        try:
+            async with asyncio.timeout(leg.timeout_s) as self._limit:
+                await self._dispatch(reply, transcript, timeout_s)
+        except TimeoutError:
+            raise StepTimedOut from None
+        finally:
+            health.end(setting_id)
+
+    async def _judge(self, response: UpstreamResponse, down: Down, course: Course) -> None:
+        """Whether the answer is the client's. Raises TurnedDown when it is not."""
+        if not course.turns_down(response.status):
+            return
+        retry_after_s = retry_after_of(_value_of(response.headers, b"retry-after"))
+        self._following = course.after(None, time.monotonic(), retry_after_s)
+        if course.keeps_last_answer:
+            if self._following is None:
+                return
+            try:
+                content = await response.read(_TURNED_DOWN_BYTES_MAX)
+            except UpstreamError:
+                content = None
+            if content is not None:
+                content = redacted(content, self._target.secrets)
+                self._turned_down = _Answer(response.status, down, content)
+        raise TurnedDown
+
+    def _note_failure(self, error: UpstreamError) -> None:
+        """A setting that cannot be reached rests; one that answered has been noted by its status."""
+        if error.sent_nothing or isinstance(error, ResetBeforeResponse):
+            self._means.health.failed(self._target.ref.setting_id)
+
+    async def _begun(self, response: UpstreamResponse) -> AsyncIterator[bytes]:
+        """The pieces of a stream, once the first of them is here: until then it may yet fail over."""
+        pieces = response.chunks()
+        first = await anext(pieces, b"")
+        self._lift_limit()
+
+        async def all_pieces() -> AsyncIterator[bytes]:
+            if first:
+                yield first
+            async for piece in pieces:
+                yield piece
+
+        return all_pieces()
+
+    def _lift_limit(self) -> None:
+        """From the first byte on, only the whole exchange has a limit."""
+        self._limit.reschedule(None)
 
     async def _dispatch(self, reply: Reply, transcript: Transcript, timeout_s: float) -> None:
         inbound = self._inbound
@@ -253,7 +410,9 @@ class Passage:
             body = await edited(endpoint.ask_usage, body)
             strips = True
         path = upstream_path(target, endpoint.upstream_path)
-        query = without_credentials(inbound.query) if inbound.query else b""
+        query = self._query
+        if query is None:
+            query = without_credentials(inbound.query) if inbound.query else b""
         request = UpstreamRequest(
             target.origin,
             inbound.method.encode("ascii"),
@@ -271,6 +430,13 @@ class Passage:
             self._request_id = down.upstream_request_id
             if response.status >= 400:
                 down.redact(target.secrets)
+                if speaks_against(response.status):
+                    retry_after_s = retry_after_of(_value_of(response.headers, b"retry-after"))
+                    means.health.failed(target.ref.setting_id, response.status, retry_after_s)
+            elif not means.health.is_clear:
+                means.health.succeeded(target.ref.setting_id)
+            if self._course is not None:
+                await self._judge(response, down, self._course)
             if down.is_event_stream:
                 await self._relay(response, down, reply, transcript, strips)
             else:
@@ -280,11 +446,16 @@ class Passage:
 
     async def _answer(self, response: UpstreamResponse, down: Down, reply: Reply) -> None:
         """An answer that is no stream: read whole, recorded, then sent in one go."""
-        means = self._means
-        limits = means.limits
-        content = await response.read(limits.response_body_bytes_max)
+        content = await response.read(self._means.limits.response_body_bytes_max)
         if response.status >= 400:
             content = redacted(content, self._target.secrets)
+        if self._course is not None:
+            self._lift_limit()
+        await self._hand_over(response.status, down, content, reply)
+
+    async def _hand_over(self, status: int, down: Down, content: bytes, reply: Reply) -> None:
+        """A whole answer, recorded, then sent in one go."""
+        limits = self._means.limits
         self._exchange.first_byte_us = self._exchange.elapsed_us()
         request = await body_in_event(self._body, limits.event_body_bytes_max)
         kept = await body_in_event(content, limits.event_body_bytes_max)
@@ -296,14 +467,18 @@ class Passage:
                     without_content(request, self._body),
                     without_content(kept, content),
                 )
-        self._record("answered", response.status, None, request, kept, down.content_type, document)
+        self._record("answered", status, None, request, kept, down.content_type, document)
         headers = down.headers
         if down.length is not None and self._inbound.method == "HEAD":
             headers.append((b"content-length", down.length))
-        elif response.status not in _BODILESS:
+        elif status not in _BODILESS:
             headers.append((b"content-length", b"%d" % len(content)))
-        self._status = response.status
-        await reply.whole(response.status, headers, content)
+        self._status = status
+        if self._keeper is not None:
+            headers.append(CACHE_MISS)
+            if status == 200:
+                self._keeper.keep(down.content_type, content, is_stream=False)
+        await reply.whole(status, headers, content)
 
     async def _relay(
         self,
@@ -318,6 +493,12 @@ class Passage:
         counters = means.counters
         limits = means.limits
         stripper = UsageStripper(limits.stream_hold_bytes_max) if strips else None
+        pieces = response.chunks() if self._course is None else await self._begun(response)
+        gathered = None
+        if self._keeper is not None:
+            down.headers.append(CACHE_MISS)
+            if response.status == 200:
+                gathered = Gathered(self._keeper.bytes_max)
         self._status = response.status
         self._is_stream = True
         await reply.start(response.status, down.headers)
@@ -325,7 +506,7 @@ class Passage:
         counters.streams_open += 1
         outcome: Outcome = "answered"
         try:
-            async for content in response.chunks():
+            async for content in pieces:
                 if self._exchange.first_byte_us is None:
                     self._exchange.first_byte_us = self._exchange.elapsed_us()
                 transcript.add(content)
@@ -337,10 +518,14 @@ class Passage:
                 passed = content if stripper is None else stripper.feed(content)
                 if passed:
                     self._last_pieces = (self._last_pieces[1], passed)
+                    if gathered is not None:
+                        gathered.add(passed)
                     await reply.piece(passed)
             if stripper is not None:
                 rest = stripper.finish()
                 if rest and not reply.is_gone:
+                    if gathered is not None:
+                        gathered.add(rest)
                     await reply.piece(rest)
                 transcript.document = stripper.document
             if reply.is_gone:
@@ -349,6 +534,9 @@ class Passage:
             # Guarantee 2: the record before the last byte.
             await self._complete_stream(outcome, error, transcript, down.content_type)
             if outcome == "answered":
+                whole = None if gathered is None else gathered.whole()
+                if whole is not None and self._keeper is not None:
+                    self._keeper.keep(down.content_type, whole, is_stream=True)
                 await reply.end()
         finally:
             self._is_client_gone = reply.is_gone
@@ -426,6 +614,7 @@ class Passage:
         """Guarantee 3: once. Raises JournalUnavailable."""
         self._is_complete = True
         exchange, target, principal = self._exchange, self._target, self._principal
+        attempt = self._attempt_facts()
         complete = partial(
             exchange.complete,
             outcome,
@@ -435,18 +624,7 @@ class Passage:
             response=response,
             content_type=content_type,
             usage_document=document,
-            attempts=(
-                Attempt(
-                    target.ref,
-                    self._model,
-                    self._attempt_status,
-                    self._attempt_error,
-                    self._dispatched_us,
-                    exchange.elapsed_us() - self._dispatched_us,
-                    self._first_byte_us,
-                    self._request_id,
-                ),
-            ),
+            attempts=(*self._earlier, attempt) if self._earlier else (attempt,),
             cost_map=target.cost_map,
             policy_id=principal.policy_id,
             metadata=self._head.metadata,
@@ -469,6 +647,24 @@ class Passage:
             means.counters.client_left += 1
         elif outcome == "shutting_down":
             means.counters.shutting_down += 1
+
+    def _attempt_facts(self) -> Attempt:
+        """The attempt that is under way, or has just failed, as it is recorded."""
+        return Attempt(
+            self._target.ref,
+            self._model,
+            self._attempt_status,
+            self._attempt_error,
+            self._dispatched_us,
+            self._exchange.elapsed_us() - self._dispatched_us,
+            self._first_byte_us,
+            self._request_id,
+        )
+
+
+def _value_of(headers: HeaderPairs, wanted: bytes) -> bytes | None:
+    """The first header of that lower-case name."""
+    return next((value for name, value in headers if name.lower() == wanted), None)
 
 
 def _id_text(event_id: bytes) -> bytes:

@@ -86,6 +86,7 @@ class Exchange:
         "event_id",
         "first_byte_us",
         "is_admitted",
+        "route_id",
     )
 
     def __init__(
@@ -104,6 +105,7 @@ class Exchange:
         self.admitted_at_ms = admitted_at_ms
         self.first_byte_us: int | None = None
         self.is_admitted = False
+        self.route_id = ""
         self._lane = lane
         self._started_ns = started_ns
         self._now_ns = now_ns
@@ -152,6 +154,7 @@ class Exchange:
         metadata: str | None = None,
         stores_request: bool = False,
         stores_response: bool = False,
+        is_cache_hit: bool = False,
     ) -> None:
         """Before the last byte goes out. Raises JournalUnavailable; a second call is a bug."""
         assert not self._completed, "an exchange completes once"
@@ -173,12 +176,13 @@ class Exchange:
             cost_map,
             "",
             policy_id,
-            "",
+            self.route_id,
             "",
             metadata,
             stores_request,
             stores_response,
             self.is_admitted,
+            is_cache_hit,
         )
         if self._lane is not None:
             self._lane.append(encode(event))

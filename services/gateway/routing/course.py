@@ -12,14 +12,14 @@ from gateway.values import Endpoint, Target
 class Stop(NamedTuple):
     """One destination of a call: its own target, model, path and query there.
 
-    `edit` makes the body that goes there of the client's.
+    `edit` makes the body that goes there of the client's; None where it is that of the first stop.
     """
 
     target: Target
     model: str | None
     endpoint: Endpoint
     query: bytes
-    edit: Callable[[bytes], bytes]
+    edit: Callable[[bytes], bytes] | None
 
 
 class Leg(NamedTuple):

@@ -1,13 +1,17 @@
 """Picks the target of a call among the settings of its key, and the model to ask it for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from contracts.config.provider_settings import ModelAlias
 from gateway.routing.aliases import resolve_alias
+from gateway.routing.balance import in_order
+from gateway.routing.health import Health
 from gateway.values import Call, Endpoint, Principal, Refusal, Target
 
 _NO_PREFIX: Final = ("\0",)
+_ANY: Final = 2
+"""The rank of a setting that may or may not have the model."""
 
 
 class Wish(NamedTuple):
@@ -19,10 +23,11 @@ class Wish(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Where a call goes, and the model that is asked for there."""
+    """Where a call goes, the model that is asked for there, and who could serve it as well."""
 
     target: Target
     model: str | None
+    others: tuple[Target, ...] = ()
 
 
 def wish_of(
@@ -55,14 +60,18 @@ def plan(
     call: Call,
     endpoint: Endpoint,
     target_by_setting: Mapping[str, Target],
+    health: Health,
+    draw: Callable[[], float],
     wish: Wish | None = None,
 ) -> Choice:
     """The best of the key's settings that can serve the call.
 
-    Where the path names no provider, settings that list the model go before those of its vendor,
-    and those before all others that speak the dialect. Raises Refusal: 401 when the key has no
-    setting for the path, 400 when those it has speak another dialect, 403 when its settings do not
-    allow the model.
+    Where the path names no provider, settings that list the model and those of its vendor go before
+    all others that speak the dialect, which are not even tried then. Among those that are left
+    priority decides, then the key's balancing, and who rests comes last; a call that names no model
+    goes where the last one went, for it may be about a file there. Raises Refusal: 401 when the key
+    has no setting for the path, 400 when those it has speak another dialect, 403 when its settings
+    do not allow the model.
     """
     found = [
         target
@@ -94,10 +103,17 @@ def plan(
             "model is not allowed" if model is None else f"model {model} is not allowed",
             param="model",
         )
-    if endpoint.provider is None and len(allowed) > 1:
+    if len(allowed) == 1:
+        return Choice(allowed[0], model)
+    if endpoint.provider is None:
         # A stable sort: settings of one rank stay in the key's order.
         allowed.sort(key=lambda target: _rank(target, model))
-    return Choice(allowed[0], model)
+        if _rank(allowed[0], model) < _ANY:
+            allowed = [target for target in allowed if _rank(target, model) < _ANY]
+    if model is None:
+        return Choice(min(allowed, key=lambda target: target.priority), model)
+    first, *others = in_order(allowed, principal, call.user_id, model, health, draw)
+    return Choice(first, model, tuple(others))
 
 
 def _is_wished(target: Target, wish: Wish) -> bool:
@@ -135,7 +151,7 @@ def _rank(target: Target, model: str | None) -> int:
     is_its_own = model is not None and model.startswith(
         target.provider.model_prefixes or _NO_PREFIX
     )
-    return 1 if is_its_own else 2
+    return 1 if is_its_own else _ANY
 
 
 def _wrong_dialect(dialect: str) -> Refusal:
