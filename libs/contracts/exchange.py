@@ -100,8 +100,9 @@ class ExchangeCompleted(
     """Written once at the end, whatever the end is. One alone is enough to meter an exchange.
 
     `status` is what the client got; 0 when nothing was sent. `usage_document` is the JSON document
-    of a stream that holds the provider's usage block (the last one seen), None when there was none
-    or when the response body itself is the document. `cost_map` is the setting's own prices in
+    of a stream that holds the provider's usage block (the last one seen, Anthropic's with the first
+    event's `message` put in), None when there was none or when the response body itself is the
+    document. `cost_map` is the setting's own prices in
     force (JSON, USD per 1,000 tokens), None when it has none. `booked_as_admitted` is False for a
     refusal, which has no admission. `is_cache_hit`: the answer is one that was kept, no provider was
     asked, and `attempts` is empty.

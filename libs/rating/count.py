@@ -113,7 +113,7 @@ def _reported(answer: Answer, response: Body) -> Usage | None:
         return openai_usage(answer, block)
     start = None
     if answer.type == "message_delta":
-        start = _message_start(response.content)
+        start = answer.message or _message_start(response.content)
     return anthropic_usage(answer, block, start)
 
 

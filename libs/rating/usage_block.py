@@ -55,7 +55,10 @@ class UsageBlock(msgspec.Struct, frozen=True, gc=False):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """A document with a usage block: a whole answer, or one chunk or event of a stream."""
+    """A document with a usage block: a whole answer, or one chunk or event of a stream.
+
+    `message` beside a usage block is the message of the first event of the same stream.
+    """
 
     id: str | None = None
     model: str | None = None
@@ -63,6 +66,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     type: str | None = None
     object: str | None = None
     usage: UsageBlock | None = None
+    message: "Answer | None" = None
 
 
 class _Wrapped(msgspec.Struct, frozen=True, gc=False):

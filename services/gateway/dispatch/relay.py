@@ -6,6 +6,8 @@ from typing import Final
 from contracts.exchange import Body
 from gateway.dispatch import sse
 
+OPENING_BYTES: Final = 16_384
+"""Anthropic's first event is looked for in this much of such a stream's beginning."""
 TAIL_BYTES: Final = 65_536
 """The usage event is looked for in this much of the end of a stream that was cut in the event."""
 USAGE_DOCUMENT_BYTES_MAX: Final = 262_144
@@ -15,13 +17,14 @@ USAGE_DOCUMENT_BYTES_MAX: Final = 262_144
 class Transcript:
     """The body of a stream as it is recorded: whole up to a limit, then its head and its tail."""
 
-    __slots__ = ("_bytes_max", "_digest", "_length", "_parts", "_tail", "document")
+    __slots__ = ("_bytes_max", "_digest", "_length", "_opening", "_parts", "_tail", "document")
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._parts: list[bytes] = []
         self._length = 0
         self._digest = None if bytes_max else sha256()
+        self._opening = b""
         self._tail = b""
         self.document: bytes | None = None
 
@@ -35,9 +38,12 @@ class Transcript:
                 whole = b"".join(self._parts)
                 self._digest = sha256(whole)
                 self._parts = [whole[: self._bytes_max]]
+                self._opening = whole[:OPENING_BYTES]
                 self._tail = whole[-TAIL_BYTES:]
         else:
             digest.update(content)
+            if len(self._opening) < OPENING_BYTES:
+                self._opening = (self._opening + content)[:OPENING_BYTES]
             self._tail = (self._tail + content)[-TAIL_BYTES:]
 
     def body(self) -> Body:
@@ -48,10 +54,16 @@ class Transcript:
         return Body(head, self._length, None if digest is None else digest.digest())
 
     def usage_document(self) -> bytes | None:
-        """The data of the last event that reports usage, None also when it is absurdly long."""
+        """The data of the last event that reports usage, None also when it is absurdly long.
+
+        Anthropic's last event comes with the message of the first one.
+        """
         # What was stripped is in here too; another that was not may have come after it.
         document = self._found() or self.document
-        return None if document is None or len(document) > USAGE_DOCUMENT_BYTES_MAX else document
+        if document is None or len(document) > USAGE_DOCUMENT_BYTES_MAX:
+            return None
+        opening = self._opening or (self._parts[0] if self._parts else b"")
+        return sse.with_first_message(document, opening)
 
     def _found(self) -> bytes | None:
         if self._digest is not None:

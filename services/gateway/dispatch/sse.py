@@ -1,5 +1,6 @@
 """Server-sent events as bytes: where they end, and which of them reports the usage."""
 
+import json
 import re
 from typing import Final
 
@@ -7,6 +8,8 @@ import msgspec
 
 _USAGE_OBJECT: Final = re.compile(rb'"usage"\s*:\s*\{')
 _NO_CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+_SERVICE_TIER: Final = re.compile(rb'"service_tier"\s*:\s*("[a-z_]{1,64}")')
+_FIRST_WITHIN_BYTES: Final = 65_536
 _DATA_LINE: Final = re.compile(rb"^data:[ ]?(.*?)\r?$", re.MULTILINE)
 
 
@@ -78,7 +81,60 @@ def _only_reports_usage(data: bytes) -> bool:
         return False
 
 
+class _FirstMessage(msgspec.Struct):
+    """What Anthropic's first event says that a bill needs and the last one does not repeat."""
+
+    usage: msgspec.Raw
+    id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    model: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _FirstEvent(msgspec.Struct):
+    message: _FirstMessage
+
+
+_decode_first: Final = msgspec.json.Decoder(_FirstEvent).decode
+
+
 def usage_document(tail: bytes) -> bytes | None:
-    """The data of the last event in `tail` that reports usage, None when none does."""
+    """The data of the last event in `tail` that reports usage, None when none does.
+
+    Of an event that begins before `tail`, a picture or a long response, the usage block and the
+    service tier alone.
+    """
     place = last_usage_event(tail)
-    return None if place is None else data_of(tail[place[0] : place[1]]) or None
+    if place is None:
+        return None
+    event = tail[place[0] : place[1]]
+    return data_of(event) or (_usage_alone(event) if place[0] == 0 else None)
+
+
+def with_first_message(document: bytes, head: bytes) -> bytes:
+    """The data of Anthropic's last event with the message of the first one, as `message`.
+
+    The stream's `head` does not always go where its usage document goes.
+    """
+    if not document.startswith(b"{") or b'"message_delta"' not in document:
+        return document
+    found = head.find(b'"message_start"', 0, _FIRST_WITHIN_BYTES)
+    if found < 0:
+        return document
+    start = last_event_end(head, found)
+    end = head.find(b"\n", found)
+    try:
+        first = _decode_first(data_of(head[start : len(head) if end < 0 else end]))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return document
+    return b'{"message":' + msgspec.json.encode(first.message) + b"," + document[1:]
+
+
+def _usage_alone(event: bytes) -> bytes | None:
+    *_, last = _USAGE_OBJECT.finditer(event)
+    text = event[last.end() - 1 :].decode("utf-8", "replace")
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    tiers = _SERVICE_TIER.findall(event, 0, last.start())
+    tier = b',"service_tier":' + tiers[-1] if tiers else b""
+    return b'{"usage":' + text[:end].encode() + tier + b"}"
