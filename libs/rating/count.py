@@ -30,6 +30,10 @@ _READING_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _OUTCOMES_IN_DOUBT: Final = frozenset({"timed_out", "client_left", "shutting_down"})
 _NOTHING_SENT: Final = frozenset({"connect_failed", "connect_timeout", "pool_timeout"})
 """Errors of an attempt whose request cannot have reached the provider."""
+# An enum's member costs 100 ns to look up by name.
+_FREE: Final = Billing.FREE
+_LATER: Final = Billing.LATER
+_REPORT_OR_FREE: Final = Billing.REPORT_OR_FREE
 _RUN_STEP: Final = "thread.run.step"
 _RESPONSES: Final = "responses"
 _MESSAGE_START_WITHIN_BYTES: Final = 64 * 1024
@@ -47,7 +51,7 @@ def usage_of(event: ExchangeCompleted) -> Usage:
     that is done later: `NO_USAGE`.
     """
     call = event.call
-    if billing_of(call.method, call.path_template) is Billing.LATER:
+    if billing_of(call.method, call.path_template) is _LATER:
         return NO_USAGE
     document: bytes | None = None
     if event.usage_document is not None:
@@ -80,9 +84,9 @@ def is_billable(event: ExchangeCompleted) -> bool:
     if not event.attempts or event.outcome == "refused" or event.is_cache_hit:
         return False
     billing = billing_of(event.call.method, event.call.path_template)
-    if billing is Billing.FREE or not may_be_billed(event.attempts[-1], event.outcome):
+    if billing is _FREE or not may_be_billed(event.attempts[-1], event.outcome):
         return False
-    return billing is not Billing.REPORT_OR_FREE or usage_of(event) is not NO_USAGE
+    return billing is not _REPORT_OR_FREE or usage_of(event) is not NO_USAGE
 
 
 def may_be_billed(attempt: Attempt, outcome: Outcome | None = None) -> bool:

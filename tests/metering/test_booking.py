@@ -3,11 +3,12 @@
 import time
 
 import pytest
-from metering_events import make_admitted, make_completed
+from metering_events import SETTING, make_admitted, make_completed
 from metering_shipping import exchanges
 from metering_stack import Stack, book_all
 
-from contracts.ids import new_id
+from contracts.exchange import Attempt
+from contracts.ids import new_id, to_text
 
 pytestmark = pytest.mark.xdist_group("metering-clickhouse")
 
@@ -34,6 +35,43 @@ async def test_exchanges_are_booked_priced_and_committed(stack: Stack) -> None:
     assert checkpoint.oldest_open_seq is None
     assert checkpoint.incarnations[one.name].offset == one.offsets[-1]
     assert meter.progress.looked_up == 0
+
+
+async def test_an_attempt_that_may_be_billed_is_booked_beside_its_exchange(stack: Stack) -> None:
+    """Two rows, one request, sent twice and booked once; the late end of an abandoned one too."""
+    lost = Attempt(SETTING, "gpt-4o", None, "read_timeout", 0, 9, None, None)
+    won = Attempt(SETTING, "gpt-4o", 200, None, 9, 9, 9, None)
+    old_ms = int(time.time() * 1000) - 36_000_000
+    late = make_completed(attempts=(lost, won), admitted_at_ms=old_ms)
+    shipper = await stack.shipper()
+    shipper.write([make_completed(attempts=(lost, won))])
+    shipper.write(
+        [make_admitted(event_id=late.event_id, admitted_at_ms=old_ms, timeout_ms=5_000)],
+        at_ms=old_ms,
+    )
+    await shipper.ship()
+    meter = await stack.meter()
+    await book_all(meter)
+    assert await stack.totals() == {"rows": 2, "events": 1, "requests": 1, "wrong": 0}
+    shipper.write(exchanges(1))
+    await shipper.ship()
+    await book_all(meter)
+    shipper.write([late])
+    await shipper.ship(first=0, records_per_parcel=1)
+    await book_all(meter)
+    totals = await stack.totals()
+    assert (totals["events"], totals["requests"], totals["wrong"]) == (3, 3, 0)
+    rows = await stack.http.rows(
+        "SELECT kind, attempt_no, requests, isNull(cost_usd) FROM entries "
+        "WHERE event_id = {event:UUID} ORDER BY kind, attempt_no",
+        event=to_text(late.event_id),
+    )
+    assert [tuple(row) for row in rows] == [
+        ("charge", 0, 1, 1),
+        ("reversal", 0, -1, 1),
+        ("replacement", 0, 0, 1),
+        ("replacement", 1, 1, 0),
+    ]
 
 
 async def test_parcels_sent_again_and_cut_anew_are_booked_once(stack: Stack) -> None:

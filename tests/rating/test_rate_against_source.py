@@ -43,6 +43,7 @@ QUANTITIES: list[dict[Meter, int]] = [
         Meter.AUDIO_INPUT: 1_003,
         Meter.IMAGE_INPUT: 507,
         Meter.CACHE_AUDIO_READ: 31,
+        Meter.CACHE_IMAGE_READ: 17,
         Meter.OUTPUT_TEXT: 9_999,
         Meter.AUDIO_OUTPUT: 211,
         Meter.IMAGE_OUTPUT: 97,
@@ -69,18 +70,21 @@ def source_usage(usage: Usage) -> SourceUsage:
     return SourceUsage(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
-        cache_read_tokens=count[Meter.CACHE_READ] + count[Meter.CACHE_AUDIO_READ],
+        cache_read_tokens=count[Meter.CACHE_READ]
+        + count[Meter.CACHE_AUDIO_READ]
+        + count[Meter.CACHE_IMAGE_READ],
         cache_audio_read_tokens=count[Meter.CACHE_AUDIO_READ],
         cache_write_tokens=count[Meter.CACHE_WRITE_5M] + count[Meter.CACHE_WRITE_1H],
         cache_write_5m_tokens=count[Meter.CACHE_WRITE_5M],
         cache_write_1h_tokens=count[Meter.CACHE_WRITE_1H],
         input_audio_tokens=count[Meter.AUDIO_INPUT] + count[Meter.CACHE_AUDIO_READ],
-        input_image_tokens=count[Meter.IMAGE_INPUT],
-        cache_image_read_tokens=0,
+        input_image_tokens=count[Meter.IMAGE_INPUT] + count[Meter.CACHE_IMAGE_READ],
+        cache_image_read_tokens=count[Meter.CACHE_IMAGE_READ],
         output_audio_tokens=count[Meter.AUDIO_OUTPUT],
         output_image_tokens=count[Meter.IMAGE_OUTPUT],
         output_reasoning_tokens=count[Meter.REASONING],
         web_searches=count[Meter.SEARCHES],
+        storage_searches=count[Meter.FILE_SEARCHES],
     )
 
 
@@ -143,6 +147,23 @@ def test_searches_cost_what_the_source_says(book: PriceBook) -> None:
     rating = rate(usage, book.find("anthropic", "claude-sonnet-4-5", at_ms))
     assert rating.total_picousd == expected
     assert rating.amounts[Meter.SEARCHES] == 3 * 10**10
+
+
+def test_searches_of_files_cost_what_the_source_says(book: PriceBook) -> None:
+    """By the piece too, at a price of their own."""
+    usage = usage_from(
+        {
+            Meter.INPUT_UNCACHED: 10,
+            Meter.OUTPUT_TEXT: 10,
+            Meter.SEARCHES: 2,
+            Meter.FILE_SEARCHES: 3,
+        }
+    )
+    expected, _ = source_picousd("openai", "gpt-5", usage, INSTANTS[-1])
+    at_ms = int(INSTANTS[-1].timestamp() * 1000)
+    rating = rate(usage, book.find("openai", "gpt-5", at_ms))
+    assert rating.total_picousd == expected
+    assert rating.amounts[Meter.FILE_SEARCHES] == 3 * 25 * 10**8
 
 
 @pytest.mark.parametrize("audio_ms", [1, 9_999, 10_000, 10_001, 3_600_000])

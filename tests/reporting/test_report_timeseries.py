@@ -208,6 +208,29 @@ async def test_further_attempts_cost_but_are_no_requests(api: Api, ledger_client
     assert (point["latencyInMs"], report["latencyInMs99th"]) == (250, 250)
 
 
+async def test_latency_is_that_of_the_attempt_that_answered(
+    api: Api, ledger_client: Client
+) -> None:
+    """Whichever it was: the one with the request, not the first one."""
+    event_id = new_id()
+    lost = {"requests": 0, "cost_picousd": None, "duration_us": 90_000_000}
+    insert_entries(
+        ledger_client,
+        [
+            make_entry(event_id=event_id, occurred_at_ms=at(1), **lost),
+            make_entry(
+                event_id=event_id, attempt_no=1, occurred_at_ms=at(1), requests=1, cost_picousd=3
+            ),
+        ],
+    )
+
+    report = await ask(api)
+
+    point = report["dataPoints"][0]
+    assert (point["numberOfRequests"], point["costInUsd"]) == (1, Decimal(3).scaleb(-12))
+    assert (point["latencyInMs"], report["latencyInMs99th"]) == (250, 250)
+
+
 async def test_success_is_status_200_only(api: Api, ledger_client: Client) -> None:
     """201 is not counted as success, as ever."""
     insert_entries(
