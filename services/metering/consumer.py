@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import socket
 import time
 from importlib.metadata import version
@@ -19,7 +20,7 @@ from metering.adapters.nats_members import NatsMembers, open_bucket
 from metering.adapters.nats_stream import DirectReader, NatsPartitionStream, found_partitions
 from metering.adapters.price_books import NatsBillers
 from metering.clock import SystemClock
-from metering.handover import Handover
+from metering.handover import Handover, Word
 from metering.held_partitions import HeldPartitions
 from metering.janitor import purge
 from metering.members import owner_of
@@ -58,7 +59,9 @@ class Consumer:
         self._number = number
         self._log = log
         self._clock = SystemClock()
-        self.member = f"{_word(socket.gethostname())}-{os.getpid()}-{number}"
+        # Containers may share a host name and count their processes alike.
+        itself = secrets.token_hex(4)
+        self.member = f"{_word(socket.gethostname())}-{os.getpid()}-{number}-{itself}"
         self._held = HeldPartitions(log)
         self._is_ready = False
         self._slots = asyncio.Semaphore(settings.batches_at_once)
@@ -123,7 +126,7 @@ class Consumer:
             try:
                 checkpoints = await open_bucket(link, subjects.CHECKPOINTS_BUCKET)
                 books = await open_bucket(link, subjects.PRICE_BOOKS_BUCKET)
-                await members.say(())
+                await members.say(Word(frozenset(), frozenset()))
             except (Unavailable, Refused) as error:
                 self._log.warning("membership.unavailable", problem=str(error))
                 await _wait(float(self._settings.member_interval), stop)

@@ -8,7 +8,7 @@ begins until its last batch is committed, and says so; whoever it goes to waits 
 optimisation: a word that is late, lost or wrong costs time, and the batch protocol keeps the books.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -17,15 +17,22 @@ from metering.members import share_of
 from metering.ports import Clock
 
 
+class Word(msgspec.Struct, frozen=True):
+    """What a member says: the partitions that it holds, and all that it knows of."""
+
+    held: frozenset[int]
+    known: frozenset[int]
+
+
 class Members(Protocol):
     """The members' words to each other, each forgotten some time after its last one."""
 
-    async def say(self, held: Collection[int]) -> None:
-        """We live, and hold these partitions. Raises Unavailable."""
+    async def say(self, word: Word) -> None:
+        """We live, and this is our word. Raises Unavailable."""
         ...
 
-    async def others(self) -> Mapping[str, Collection[int]]:
-        """What every other living member said that it holds. Raises Unavailable."""
+    async def others(self) -> Mapping[str, Word]:
+        """The word of every other living member. Raises Unavailable."""
         ...
 
 
@@ -61,15 +68,17 @@ class Handover:
 
     async def turn(self, partitions: Iterable[int]) -> Turn:
         """Speak, listen and decide. Raises Unavailable; then nothing was decided."""
-        await self._members.say(self.held)
+        known = frozenset(partitions)
+        await self._members.say(Word(self.held, known))
         said = await self._members.others()
         members = sorted({*said, self.member})
-        mine = share_of(self.member, members, partitions)
+        # Shares are of the whole: members that divide different wholes leave some to nobody.
+        mine = share_of(self.member, members, known.union(*(word.known for word in said.values())))
         leave = self._running - mine
         begin, awaited = self._free(mine - self._running - self._leaving, said)
         if begin:
             # Before it begins: who looks from here on waits.
-            await self._members.say(self.held | begin)
+            await self._members.say(Word(self.held | begin, known))
         self._running = (self._running - leave) | begin
         self._leaving |= leave
         return Turn(members, frozenset(leave), frozenset(begin), frozenset(awaited))
@@ -78,12 +87,10 @@ class Handover:
         """Its last batch is committed, or given up: the next `turn` says so."""
         self._leaving.discard(partition)
 
-    def _free(
-        self, wanted: set[int], said: Mapping[str, Collection[int]]
-    ) -> tuple[set[int], set[int]]:
+    def _free(self, wanted: set[int], said: Mapping[str, Word]) -> tuple[set[int], set[int]]:
         """Which of the wanted nobody holds, and which to wait for."""
         now_ms = self._clock.monotonic_ms()
-        held = {partition for each in said.values() for partition in each}
+        held = {partition for word in said.values() for partition in word.held}
         since = {p: self._awaited_since_ms.get(p, now_ms) for p in wanted & held}
         self._awaited_since_ms = since
         awaited = {p for p, since_ms in since.items() if now_ms - since_ms < self._patience_ms}

@@ -50,7 +50,8 @@ class PartitionReport(msgspec.Struct, frozen=True):
 class MemberReport(msgspec.Struct, frozen=True):
     """The value of a member's key in the MEMBERS bucket, JSON.
 
-    `place` is equal for processes that see each other's pids, None where that cannot be told.
+    `known` are all partitions that it knows of. `place` is equal for processes that see each
+    other's pids, None where that cannot be told.
     """
 
     member: str
@@ -59,6 +60,7 @@ class MemberReport(msgspec.Struct, frozen=True):
     pid: int = 0
     birth: str | None = None
     place: str | None = None
+    known: tuple[int, ...] = ()
 
 
 def consumer_state_path(data_dir: Path, number: int) -> Path:

@@ -5,7 +5,7 @@ and every arrow of both is one that a schedule can bend.
 """
 
 import random
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import msgspec
@@ -26,7 +26,7 @@ from metering_model import (
     violations_of,
 )
 
-from metering.handover import Handover
+from metering.handover import Handover, Word
 from metering.ports import Superseded, Unavailable
 from metering.protocol import PartitionMeter
 
@@ -43,14 +43,14 @@ class Bucket:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._words: dict[str, tuple[int, frozenset[int]]] = {}
+        self._words: dict[str, tuple[int, Word]] = {}
 
-    def put(self, member: str, held: Collection[int]) -> None:
-        self._words[member] = (self._world.now_ms + WORD_LIVES_MS, frozenset(held))
+    def put(self, member: str, word: Word) -> None:
+        self._words[member] = (self._world.now_ms + WORD_LIVES_MS, word)
 
-    def read(self, but: str) -> dict[str, frozenset[int]]:
+    def read(self, but: str) -> dict[str, Word]:
         now_ms = self._world.now_ms
-        return {m: held for m, (until, held) in self._words.items() if until > now_ms and m != but}
+        return {m: word for m, (until, word) in self._words.items() if until > now_ms and m != but}
 
     def delete(self, member: str) -> None:
         self._words.pop(member, None)
@@ -64,11 +64,10 @@ class ModelMembers(Port):
         self._bucket = bucket
         self._member = member
 
-    async def say(self, held: Collection[int]) -> None:
-        word = frozenset(held)
+    async def say(self, word: Word) -> None:
         await Arrow("members.say", lambda: self._bucket.put(self._member, word))
 
-    async def others(self) -> Mapping[str, Collection[int]]:
+    async def others(self) -> Mapping[str, Word]:
         return await Arrow("members.others", lambda: self._bucket.read(self._member))
 
     async def resign(self) -> None:

@@ -1,7 +1,7 @@
 """Partitions change hands between batches, whatever happens on the way; the books stay right."""
 
 import random
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from metering_handover_model import FIRST, SECOND, HandoverOutcome, HandoverSchedule, run_handover
@@ -17,7 +17,7 @@ from metering_model import (
 )
 
 from contracts.checkpoint import decode
-from metering.handover import Handover, Turn
+from metering.handover import Handover, Turn, Word
 from metering.members import owner_of
 from metering.protocol import PartitionMeter
 
@@ -108,9 +108,7 @@ def test_a_batch_found_under_way_is_waited_for_until_it_is_committed() -> None:
 class TakesAtOnce(Handover):
     """Whoever a partition goes to begins, whatever the others hold."""
 
-    def _free(
-        self, wanted: set[int], said: Mapping[str, Collection[int]]
-    ) -> tuple[set[int], set[int]]:
+    def _free(self, wanted: set[int], said: Mapping[str, Word]) -> tuple[set[int], set[int]]:
         return wanted, set()
 
 
@@ -124,7 +122,7 @@ class LetsGoAtOnce(Handover):
     async def turn(self, partitions: Iterable[int]) -> Turn:
         turn = await super().turn(partitions)
         if turn.leave:
-            await self._members.say(self.held)
+            await self._members.say(Word(self.held, frozenset()))
         return turn
 
 

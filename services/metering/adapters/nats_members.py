@@ -1,21 +1,24 @@
 """The members' words in a key-value bucket whose entries expire."""
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
-from nats.js.errors import BucketNotFoundError, KeyNotFoundError, NoKeysError
+from nats.js.errors import BucketNotFoundError, KeyNotFoundError
 from nats.js.kv import KeyValue
 
 from contracts import subjects
 from metering.adapters.nats_link import NatsLink, as_unavailable
+from metering.handover import Word
 from metering.ports import Clock, Refused
 from metering.state import MemberReport, PartitionReport
 from runtime.processes import birth_mark, is_same
 
 _PREFIX: Final = "metering."
+_BUCKET_STREAM: Final = f"KV_{subjects.MEMBERS_BUCKET}"
+_SUBJECTS: Final = f"$KV.{subjects.MEMBERS_BUCKET}.{_PREFIX}"
 _BEGINNING: Final = PartitionReport("starting", 0, None, None, None)
 _decode_report = msgspec.json.Decoder(MemberReport).decode
 
@@ -37,40 +40,42 @@ class NatsMembers:
         self._birth = birth_mark(os.getpid())
         self._place = _place(self._birth)
 
-    async def say(self, held: Collection[int]) -> None:
+    async def say(self, word: Word) -> None:
         reports = self._reports()
         report = MemberReport(
             self._member,
             self._clock.now_ms(),
-            {number: reports.get(number, _BEGINNING) for number in sorted(held)},
+            {number: reports.get(number, _BEGINNING) for number in sorted(word.held)},
             os.getpid(),
             self._birth,
             self._place,
+            tuple(sorted(word.known)),
         )
         bucket = await open_bucket(self._link, subjects.MEMBERS_BUCKET)
         with as_unavailable():
             await bucket.put(_PREFIX + self._member, msgspec.json.encode(report))
 
-    async def others(self) -> dict[str, frozenset[int]]:
+    async def others(self) -> dict[str, Word]:
         bucket = await open_bucket(self._link, subjects.MEMBERS_BUCKET)
-        said: dict[str, frozenset[int]] = {}
+        said: dict[str, Word] = {}
         with as_unavailable():
-            try:
-                keys = await bucket.keys()
-            except NoKeysError:
-                return said
-            for key in keys:
-                member = key.removeprefix(_PREFIX)
-                if not key.startswith(_PREFIX) or member == self._member:
+            # The library's list of keys waits without a limit, and leaves a consumer behind that
+            # the server keeps for minutes.
+            info = await self._link.jetstream.stream_info(
+                _BUCKET_STREAM, subjects_filter=f"{_SUBJECTS}>"
+            )
+            for subject in info.state.subjects or {}:
+                member = subject.removeprefix(_SUBJECTS)
+                if member == self._member:
                     continue
                 try:
-                    report = _report((await bucket.get(key)).value)
+                    report = _report((await bucket.get(_PREFIX + member)).value)
                 except KeyNotFoundError:
                     continue
                 if report is None:
-                    said[member] = frozenset()
+                    said[member] = Word(frozenset(), frozenset())
                 elif not self._is_dead(report):
-                    said[member] = frozenset(report.partitions)
+                    said[member] = Word(frozenset(report.partitions), frozenset(report.known))
         return said
 
     def _is_dead(self, report: MemberReport) -> bool:
