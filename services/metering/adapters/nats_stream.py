@@ -5,6 +5,7 @@ no consumer whose position could run ahead of what was received.
 """
 
 import asyncio
+import re
 from datetime import datetime
 from typing import Final
 
@@ -25,10 +26,16 @@ _GETS_AT_ONCE: Final = 4
 """The server closes a connection that owes it 64 MB of reading, and a process that builds a batch
 does not read meanwhile: so all partitions together ask for no more than a quarter of that."""
 
+_LETTER_BYTES_MAX: Final = 8 << 20
+"""The largest message of the stream of dead letters, headers included."""
+
 _TRIES: Final = 3
 _PENDING_BYTES_MAX: Final = 512 * 1024 * 1024
 _END_OF_BATCH: Final = "204"
 _NOT_FOUND: Final = "404"
+_NUMBER: Final = re.compile("0|[1-9][0-9]{0,4}")
+_PARTITION_MAX: Final = 65_535
+"""What a row of the ledger holds; a subject beyond it is a stranger's."""
 
 
 class _Broken(Exception):
@@ -110,7 +117,8 @@ class DirectReader:
             if answer is None:
                 raise _Broken("the connection was lost")
             headers = answer.headers or {}
-            status = headers.get("Status")
+            # Only of an answer that is no message: whoever publishes one may write any header.
+            status = None if "Nats-Sequence" in headers else headers.get("Status", "none")
             if status == _NOT_FOUND:
                 self.left = 0
                 return []
@@ -187,10 +195,21 @@ class NatsPartitionStream:
         }
         if letter.incarnation is not None:
             headers["Tw-Incarnation"] = letter.incarnation.hex()
+        content = letter.content
+        room = min(self._link.client.max_payload, _LETTER_BYTES_MAX) - _head_bytes(headers)
+        if len(content) > room:
+            # A stranger's message of the largest size: refused, it would stop the partition.
+            headers["Tw-Cut-From"] = str(len(content))
+            content = content[: room - _head_bytes({"Tw-Cut-From": str(len(content))})]
         with as_unavailable():
             await self._link.jetstream.publish(
-                subjects.dead_letters_subject(self._partition), letter.content, headers=headers
+                subjects.dead_letters_subject(self._partition), content, headers=headers
             )
+
+
+def _head_bytes(headers: dict[str, str]) -> int:
+    """The most that headers take of a message."""
+    return 64 + sum(len(name) + len(text.encode()) + 4 for name, text in headers.items())
 
 
 async def found_partitions(link: NatsLink) -> set[int]:
@@ -203,7 +222,7 @@ async def found_partitions(link: NatsLink) -> set[int]:
     except Unavailable as error:
         raise _without_stream(error) from error
     names = (subject.rsplit(".", 1)[1] for subject in info.state.subjects or {})
-    return {int(name) for name in names if name.isdigit()}
+    return {int(name) for name in names if _NUMBER.fullmatch(name) and int(name) <= _PARTITION_MAX}
 
 
 def _without_stream(error: Unavailable) -> Unavailable | Refused:
