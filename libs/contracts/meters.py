@@ -28,6 +28,7 @@ class Meter(StrEnum):
     SEARCHES = "searches"
     FILE_SEARCHES = "file_searches"
     REQUESTS = "requests"
+    OTHER_MODEL_TOKENS = "other_model_tokens"
 
 
 COLUMN_METERS: Final = (

@@ -73,7 +73,7 @@ def _derived(
         cost = cost_by_model.get(model)
         if cost is None:
             continue
-        if not _is_price(cost):
+        if not is_price(cost):
             return ModelPrice(SOURCE_COST_MAP, {})
         overrides |= dict.fromkeys(meters, unit_price(cost, _TOKENS_PER_PRICE))
         covered |= meters
@@ -109,7 +109,8 @@ def _prices_of(cost_map: bytes) -> _CostMap | None:
         return None
 
 
-def _is_price(cost: Decimal) -> bool:
+def is_price(cost: Decimal) -> bool:
+    """Whether a price in US dollars is one that can be charged."""
     if not cost.is_finite() or cost < 0 or cost > _PRICE_USD_MAX:
         return False
     _, digits, exponent = cost.as_tuple()

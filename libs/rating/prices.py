@@ -39,12 +39,14 @@ PRICE_KEYS: Final[dict[Meter, tuple[str, ...]]] = {
     Meter.FILE_SEARCHES: ("storage_searches_kcount",),
     Meter.REQUESTS: ("requests_kcount",),
     Meter.IMAGES: (),
+    Meter.OTHER_MODEL_TOKENS: (),
 }
 """The keys a meter is priced by, the first that has a price wins.
 
 The narrowest key first, then what contains it: an uncached, written or read token without a price
 of its own is an input token, a reasoning token is an output token. A meter whose list is exhausted
-is unpriced. Images sold by the piece have no key in the book: only tokens of images have.
+is unpriced. Images sold by the piece have no key in the book: only tokens of images have. Nor have
+tokens of a model that helped the one that was asked, which cost what that one costs.
 """
 
 _QUANTITIES_PER_UNIT: Final = {Meter.AUDIO_MS: 1000}

@@ -3,8 +3,10 @@
 from typing import Final
 
 from contracts.meters import Evidence, Meter, Usage
-from rating.usage_block import MESSAGE_START, Answer, UsageBlock, text
+from rating.usage_block import MESSAGE_START, Answer, Iteration, UsageBlock, text
 
+_COMPACTION: Final = "compaction"
+_ADVISOR: Final = "advisor_message"
 _KINDS: Final = frozenset({"message", MESSAGE_START, "message_delta"})
 
 
@@ -27,6 +29,9 @@ def anthropic_usage(answer: Answer, block: UsageBlock, start: Answer | None = No
     placeholder, so output stays unknown until a later event states it. Where the 5-minute and
     1-hour parts do not sum to what was written, that total stands, the 1-hour part first, and the
     evidence is `estimated`.
+
+    Of the iterations behind a message its own usage leaves out compactions, which are added, and
+    those of an adviser, which is another model: its tokens are a meter of their own.
     """
     if start is None:
         first = block
@@ -68,6 +73,13 @@ def anthropic_usage(answer: Answer, block: UsageBlock, start: Answer | None = No
         quantities[Meter.SEARCHES] = tools.web_search_requests
     if input_tokens is None and output_tokens is None:
         return None
+    if input_tokens is not None and output_tokens is not None and block.iterations:
+        for iteration in block.iterations:
+            if iteration.type == _COMPACTION:
+                input_tokens += _add_input_of(iteration, quantities)
+                output_tokens += _add(quantities, Meter.OUTPUT_TEXT, iteration.output_tokens)
+            elif iteration.type == _ADVISOR:
+                _add(quantities, Meter.OTHER_MODEL_TOKENS, _all_tokens_of(iteration))
     return Usage(
         quantities,
         input_tokens,
@@ -77,6 +89,37 @@ def anthropic_usage(answer: Answer, block: UsageBlock, start: Answer | None = No
         text(answer.id) or text(start.id),
         _service_tier(block) or _service_tier(first),
     )
+
+
+def _add_input_of(iteration: Iteration, quantities: dict[Meter, int]) -> int:
+    """Adds the input of an iteration and returns how many tokens that was."""
+    written = iteration.cache_creation_input_tokens or 0
+    by_ttl = iteration.cache_creation
+    for_1h = 0 if by_ttl is None else min(by_ttl.ephemeral_1h_input_tokens or 0, written)
+    return (
+        _add(quantities, Meter.INPUT_UNCACHED, iteration.input_tokens)
+        + _add(quantities, Meter.CACHE_READ, iteration.cache_read_input_tokens)
+        + _add(quantities, Meter.CACHE_WRITE_5M, written - for_1h)
+        + _add(quantities, Meter.CACHE_WRITE_1H, for_1h)
+    )
+
+
+def _all_tokens_of(iteration: Iteration) -> int:
+    return sum(
+        tokens or 0
+        for tokens in (
+            iteration.input_tokens,
+            iteration.cache_read_input_tokens,
+            iteration.cache_creation_input_tokens,
+            iteration.output_tokens,
+        )
+    )
+
+
+def _add(quantities: dict[Meter, int], meter: Meter, tokens: int | None) -> int:
+    if tokens:
+        quantities[meter] = quantities.get(meter, 0) + tokens
+    return tokens or 0
 
 
 def _either(later: int | None, earlier: int | None) -> int | None:

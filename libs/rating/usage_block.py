@@ -28,6 +28,17 @@ class Details(msgspec.Struct, frozen=True, gc=False):
     cached_tokens_details: "Details | None" = None
 
 
+class Iteration(msgspec.Struct, frozen=True, gc=False):
+    """One of the samplings behind a message of Anthropic's."""
+
+    type: str | None = None
+    input_tokens: Quantity | None = None
+    output_tokens: Quantity | None = None
+    cache_creation_input_tokens: Quantity | None = None
+    cache_read_input_tokens: Quantity | None = None
+    cache_creation: Details | None = None
+
+
 class UsageBlock(msgspec.Struct, frozen=True, gc=False):
     """A `usage` object of any dialect. None: not stated, or stated as no quantity can be."""
 
@@ -52,6 +63,7 @@ class UsageBlock(msgspec.Struct, frozen=True, gc=False):
     cached_tokens: Quantity | None = None
     num_search_queries: Quantity | None = None
     seconds: float | None = None
+    iterations: tuple[Iteration, ...] | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):

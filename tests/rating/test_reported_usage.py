@@ -373,6 +373,19 @@ blocks = st.fixed_dictionaries(
              "output_tokens_details", "cache_creation", "server_tool_use"],
             details | numbers,
         ),
+        "iterations": numbers
+        | st.lists(
+            st.fixed_dictionaries(
+                {"type": st.sampled_from(["compaction", "message", "advisor_message"]) | numbers},
+                optional={
+                    **dict.fromkeys(
+                        ["input_tokens", "output_tokens", "cache_creation_input_tokens"], numbers
+                    ),
+                    "cache_creation": details | numbers,
+                },
+            ),
+            max_size=3,
+        ),
     },
 )  # fmt: skip
 

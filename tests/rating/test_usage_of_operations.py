@@ -357,6 +357,35 @@ CASES = [
     Case("unknown path with usage", "/v1/whatever/comes", "gpt-4o", {"model": "gpt-4o", "usage": {"input_tokens": 20, "output_tokens": 10}}, PLAIN, "0.00015"),
     Case("unknown path without", "/v1/whatever/comes", "gpt-4o", {"model": "gpt-4o"}, {}, None, evidence=Evidence.NONE, status=RatingStatus.UNKNOWN),
     Case("message", "/v1/messages", "claude-sonnet-4-5", {**MESSAGE, "usage": MESSAGE_USAGE}, MESSAGE_QUANTITIES, MESSAGE_USD, "anthropic"),
+    Case(
+        "message with a compaction",
+        "/v1/messages",
+        "claude-sonnet-4-5",
+        {
+            **MESSAGE,
+            "usage": {
+                **MESSAGE_USAGE,
+                "iterations": [
+                    {"type": "compaction", "input_tokens": 1000, "output_tokens": 30, "cache_creation_input_tokens": 9, "cache_creation": {"ephemeral_1h_input_tokens": 5}},
+                    {"type": "message", "input_tokens": 100, "output_tokens": 50},
+                ],
+            },
+        },
+        {**MESSAGE_QUANTITIES, IN: 1100, Meter.CACHE_WRITE_5M: 104, Meter.CACHE_WRITE_1H: 205, OUT: 80},
+        "0.02672",
+        "anthropic",
+    ),
+    Case(
+        "message with an adviser",
+        "/v1/messages",
+        "claude-sonnet-4-5",
+        {**MESSAGE, "usage": {**MESSAGE_USAGE, "iterations": [{"type": "advisor_message", "model": "claude-opus-4-5", "input_tokens": 823, "output_tokens": 1612}]}},
+        {**MESSAGE_QUANTITIES, Meter.OTHER_MODEL_TOKENS: 2435},
+        None,
+        "anthropic",
+        status=RatingStatus.UNPRICED,
+    ),
+    Case("message with broken iterations", "/v1/messages", "claude-sonnet-4-5", {**MESSAGE, "usage": {**MESSAGE_USAGE, "iterations": [7]}}, MESSAGE_QUANTITIES, MESSAGE_USD, "anthropic"),
     Case("message stream", "/v1/messages", "claude-sonnet-4-5", MESSAGE_STREAM, MESSAGE_QUANTITIES, MESSAGE_USD, "anthropic"),
     Case("count of tokens", "/v1/messages/count_tokens", "claude-sonnet-4-5", {"input_tokens": 2095}, {}, "0", "anthropic", evidence=Evidence.NONE, status=RatingStatus.NOT_BILLABLE),
     Case(
