@@ -1,9 +1,11 @@
-"""What 8001 says while its database is away, frozen, and back."""
+"""What 8001 says while its database is away, frozen, read-only, and back."""
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import asyncpg
 import httpx
 import psutil
 import pytest
@@ -142,3 +144,70 @@ def test_a_database_that_hangs_does_not_hang_its_callers(
     assert [answer.status_code for answer in answers] == [503, 503, 503, 503]
     assert answers[0].json()["missing"]["postgres"]
     assert client.post("/api/users", json={"name": "a"}).status_code == 200
+
+
+def test_writers_are_503_while_the_database_only_reads(
+    client: httpx.Client, database: RunningServer
+) -> None:
+    """As a standby does; what can be read is."""
+    run_apart(_execute(database.url, "ALTER SYSTEM SET default_transaction_read_only = on"))
+    try:
+        run_apart(_execute(database.url, "SELECT pg_reload_conf()"))
+        deadline = time.monotonic() + 10
+        while (answer := client.post("/api/users", json={"name": "a"})).status_code == 200:
+            assert time.monotonic() < deadline
+        assert answer.status_code == 503, answer.text
+        assert client.get("/api/users", params={"tags": "a"}).status_code == 200
+    finally:
+        run_apart(_execute(database.url, "ALTER SYSTEM RESET default_transaction_read_only"))
+        run_apart(_execute(database.url, "SELECT pg_reload_conf()"))
+    deadline = time.monotonic() + 10
+    while client.post("/api/users", json={"name": "a"}).status_code != 200:
+        assert time.monotonic() < deadline
+
+
+def test_a_restart_under_load_is_503_and_the_audit_log_holds_what_was_done(
+    client: httpx.Client, database: RunningServer
+) -> None:
+    """However a connection ends, it is no 500; a write that was answered is there, and audited."""
+    is_over = threading.Event()
+
+    def write(number: int) -> list[tuple[int, str]]:
+        answers = []
+        while not is_over.is_set():
+            answer = client.post("/api/users", json={"name": f"writer {number}"})
+            answers.append((answer.status_code, answer.json().get("id", "")))
+        return answers
+
+    with ThreadPoolExecutor(16) as threads:
+        writers = [threads.submit(write, number) for number in range(16)]
+        for _ in range(3):
+            run_apart(_execute(database.url, _END_SESSIONS))
+        database.kill()
+        database.start()
+        for _ in range(3):
+            run_apart(_execute(database.url, _END_SESSIONS))
+        is_over.set()
+        answers = [answer for writer in writers for answer in writer.result()]
+
+    assert {status for status, _ in answers} == {200, 503}
+    made = {item_id for status, item_id in answers if status == 200}
+    stored = "SELECT id FROM configuration_items WHERE kind = 'user'"
+    audited = "SELECT item_id FROM audit_log WHERE kind = 'user'"
+    assert made <= set(run_apart(_execute(database.url, stored)))
+    assert run_apart(_execute(database.url, f"({stored}) EXCEPT ({audited})")) == []
+    assert run_apart(_execute(database.url, f"({audited}) EXCEPT ({stored})")) == []
+
+
+_END_SESSIONS = (
+    "SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity"
+    " WHERE application_name = 'tollway-gateway'"
+)
+
+
+async def _execute(url: str, statement: str) -> list[str]:
+    connection = await asyncpg.connect(url, server_settings={"default_transaction_read_only": "off"})
+    try:
+        return [row[0] for row in await connection.fetch(statement)]
+    finally:
+        await connection.close()

@@ -13,8 +13,17 @@ CHANNEL = "tollway_configuration"
 
 Connection = asyncpg.pool.PoolConnectionProxy
 
-UNREACHABLE = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
-"""What a database that cannot be asked raises."""
+UNREACHABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # The server left between two messages.
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # It stops, or has not come up yet.
+    asyncpg.InsufficientResourcesError,  # Connections, memory or disk are used up.
+    asyncpg.ReadOnlySQLTransactionError,  # A standby.
+)
+"""What a database that cannot be asked, or not at the moment, raises."""
 
 
 @asynccontextmanager
