@@ -213,6 +213,14 @@ def test_a_token_is_shown_once_and_stored_as_a_hash(
             {"name": "n", "scopes": ["read"], "expiresAt": 2**63},
             "expiresAt must be Unix seconds in the future",
         ),
+        (
+            {"name": "n", "scopes": ["read"], "expires_at": 4_102_444_800},
+            "unknown member expires_at: is expiresAt meant?",
+        ),
+        (
+            {"name": "n", "scopes": ["read"], "ttl": "1h"},
+            "unknown member ttl",
+        ),
     ],
 )
 def test_a_token_that_makes_no_sense_is_refused(

@@ -53,7 +53,6 @@ def test_limits_of_a_tag_are_set_shown_and_taken_away(api, tag):
     ("tag", "body"),
     [
         ("t", {}),
-        ("t", {"costLimit": 5}),
         ("t", {"costLimitInUsd": -1}),
         ("t", {"rateLimits": [{"limit": 1, "unit": "year"}]}),
         ("t" * 1025, LIMITS),
@@ -61,8 +60,17 @@ def test_limits_of_a_tag_are_set_shown_and_taken_away(api, tag):
     ],
 )
 def test_limits_that_limit_nothing_or_cannot_be_are_refused(api, tag, body):
-    """A misspelt limit must not look like one."""
+    """None of them is stored."""
     answer = api.put(path(tag), json=body)
 
     assert answer.status_code == 400, answer.text
     assert answer.json()["title"] == "tag limits validation failed"
+
+
+@pytest.mark.parametrize("name", ["costLimit", "cost_limits", "budget"])
+def test_a_misspelt_limit_beside_a_good_one_is_refused(api, name):
+    """It must not look like one."""
+    answer = api.put(path("misspelt"), json={"concurrencyLimit": 1, name: [{"usd": 5}]})
+
+    assert answer.status_code == 400
+    assert f"unknown member {name}" in answer.json()["detail"]

@@ -7,15 +7,14 @@ import msgspec
 from contracts.config.admin_tokens import SCOPES, AdminToken, Scope, hash_token, new_token_text
 from contracts.ids import new_id, to_text
 from gateway.administration.invalid import Conflict, Invalid, NotFound, holds_nul
+from gateway.administration.limit_rules import TIME_MAX_S
 from gateway.administration.store import Change, Query, Reading
 
 NAME_BYTES_MAX = 256
 """It is in every line of the audit log that the token wrote."""
-TIME_MAX_S = 253_402_300_799
-"""The last second of the year 9999."""
 
 
-class NewAdminToken(msgspec.Struct, rename="camel"):
+class NewAdminToken(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """What a client sends to create one. `expiresAt` is in Unix seconds; without it: never."""
 
     name: str = ""

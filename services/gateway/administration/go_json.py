@@ -1,11 +1,20 @@
-"""Reads JSON into structs the way Go does: unknown members ignored, null absent, names in any case."""
+"""Reads JSON into structs the way Go does: unknown members ignored, null absent, names in any case.
 
+What looks like a misspelt member is refused, and so is every unknown one of a struct that is told
+to forbid them: a limit that was given and ignored would look like a limit.
+"""
+
+import re
+from collections.abc import Iterable
 from types import NoneType
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 
 import msgspec
 
 Body = TypeVar("Body", bound=msgspec.Struct)
+
+_NAME_CHARS_SHOWN: Final = 100
+_NO_LETTERS: Final = re.compile(r"[^a-z0-9]+")
 
 
 def read_struct(text: bytes, kind: type[Body]) -> Body:
@@ -17,13 +26,32 @@ def read_struct(text: bytes, kind: type[Body]) -> Body:
     values: dict[str, Any] = {}
     for name, raw in members.items():
         field = fields.get(name.lower())
-        if field is None or bytes(raw) == b"null":
+        if bytes(raw) == b"null":
+            continue
+        if field is None:
+            _check_unknown(name, kind, (one.encode_name for one in fields.values()))
             continue
         try:
             values[field.name] = _value(bytes(raw), field.type)
         except msgspec.ValidationError as error:
             raise msgspec.ValidationError(f"{field.encode_name}: {error}") from None
     return kind(**values)
+
+
+def _check_unknown(name: str, kind: type[msgspec.Struct], known: Iterable[str]) -> None:
+    """Raises ValidationError for a member that its sender must not believe to be in force."""
+    shown = name[:_NAME_CHARS_SHOWN]
+    bare = _bare(shown)
+    for one in known:
+        if _bare(one) == bare:
+            raise msgspec.ValidationError(f"unknown member {shown}: is {one} meant?")
+    if kind.__struct_config__.forbid_unknown_fields:
+        raise msgspec.ValidationError(f"unknown member {shown}")
+
+
+def _bare(name: str) -> str:
+    """`expires_at`, `expires-at` and `expiresAt` are one, and so are singular and plural."""
+    return _NO_LETTERS.sub("", name.lower()).removesuffix("s")
 
 
 def _value(text: bytes, annotated: Any) -> Any:

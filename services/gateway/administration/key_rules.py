@@ -22,6 +22,7 @@ from gateway.administration.limit_rules import (
     wrong_paths,
     wrong_tags,
     wrong_texts,
+    wrong_time,
 )
 
 KIND: Final = "key-manager"
@@ -58,7 +59,12 @@ def check(new: NewKey) -> None:
     )
     limits = [
         ("rate limit", new.rate_limit_unit, bool(new.rate_limit_over_time), RATE_UNITS),
-        ("cost limit", new.cost_limit_in_usd_unit, bool(new.cost_limit_in_usd_over_time), COST_UNITS),
+        (
+            "cost limit",
+            new.cost_limit_in_usd_unit,
+            bool(new.cost_limit_in_usd_over_time),
+            COST_UNITS,
+        ),
     ]
     # Of two wrong limits, one with a unit and nothing else is told first.
     for name, unit, has_amount, units in sorted(limits, key=lambda one: not one[1] or one[2]):
@@ -115,7 +121,7 @@ def _wrong_setting_ids(ids: list[str] | None) -> list[str]:
 
 
 def _wrong_additions(sent: NewKey | KeyChange) -> Iterator[str]:
-    yield from wrong_count("expiresAt", sent.expires_at)
+    yield from wrong_time("expiresAt", sent.expires_at)
     yield from wrong_texts("allowedModels", sent.allowed_models)
     yield from wrong_limits(LimitLists(sent.rate_limits, sent.cost_limits, sent.token_limits))
     yield from wrong_count("concurrencyLimit", sent.concurrency_limit)

@@ -16,14 +16,14 @@ LIMITS_MAX: Final = 16
 """Entries of one list: each is a counter that every request of the key has to ask."""
 
 
-class NewRateLimit(msgspec.Struct):
+class NewRateLimit(msgspec.Struct, forbid_unknown_fields=True):
     """At most `limit` requests in a window of one `unit`: s, m, h or d."""
 
     limit: int = 0
     unit: str = ""
 
 
-class NewCostLimit(msgspec.Struct):
+class NewCostLimit(msgspec.Struct, forbid_unknown_fields=True):
     """At most `usd` in a calendar window of one `unit`, m, h, d or mo, in an IANA time zone."""
 
     usd: Decimal = Decimal(0)
@@ -31,7 +31,7 @@ class NewCostLimit(msgspec.Struct):
     timezone: str = ""
 
 
-class NewTokenLimit(msgspec.Struct):
+class NewTokenLimit(msgspec.Struct, forbid_unknown_fields=True):
     """At most `tokens`, in and out together, in a window of one `unit`: s, m, h or d."""
 
     tokens: int = 0
@@ -114,9 +114,7 @@ def rate_limits_of(sent: Sequence[NewRateLimit] | None) -> tuple[RateLimit, ...]
 
 def cost_limits_of(sent: Sequence[NewCostLimit] | None) -> tuple[CostLimit, ...] | None:
     """As they are stored; none is None."""
-    found = tuple(
-        CostLimit(one.usd, cast(CostUnit, one.unit), one.timezone) for one in sent or ()
-    )
+    found = tuple(CostLimit(one.usd, cast(CostUnit, one.unit), one.timezone) for one in sent or ())
     return found or None
 
 

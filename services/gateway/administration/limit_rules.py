@@ -26,6 +26,8 @@ LIST_ENTRIES_MAX: Final = 10_000
 LIST_BYTES_MAX: Final = 1_048_576
 """All texts of one list: every gateway worker holds them."""
 INTEGER_MAX: Final = 2**63 - 1
+TIME_MAX_S: Final = 253_402_300_799
+"""The last second of the year 9999: what is later was meant in milliseconds."""
 COST_EXPONENTS: Final = range(-24, 16)
 """Decimal places and digits before the point that an amount of US dollars may have."""
 
@@ -70,6 +72,11 @@ def wrong_amount(name: str, amount: Decimal | None) -> list[str]:
 def wrong_count(name: str, count: int | None) -> list[str]:
     """`name` unless it is a count that the database holds."""
     return [] if count is None or 0 <= count <= INTEGER_MAX else [name]
+
+
+def wrong_time(name: str, seconds: int | None) -> list[str]:
+    """`name` unless it is Unix seconds; 0 is none."""
+    return [] if seconds is None or 0 <= seconds <= TIME_MAX_S else [name]
 
 
 def wrong_duration(name: str, text: str | None) -> list[str]:

@@ -17,7 +17,7 @@ WILDCARDS_MAX: Final = 8
 POSITION_MAX: Final = 1_000_000
 
 
-class NewModelAlias(msgspec.Struct, rename="camel"):
+class NewModelAlias(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """What a client sends to create one."""
 
     alias: str = ""
@@ -26,7 +26,7 @@ class NewModelAlias(msgspec.Struct, rename="camel"):
     position: int | None = None
 
 
-class ModelAliasChange(msgspec.Struct, rename="camel"):
+class ModelAliasChange(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """What a client sends to change one; absent keeps, a settingId of "" prefers none."""
 
     alias: str | None = None

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Final, Literal, cast
 
 import msgspec
 
 from contracts.config.provider_settings import CostMap
 from gateway.administration.invalid import Invalid, holds_nul
+from rating.cost_map import is_price
 
 COST_MAP_BYTES_MAX: Final = 65_536
 """It travels in every event that it prices."""
@@ -100,17 +102,24 @@ def checked_share(name: str, value: int, least: int) -> int:
 
 
 def checked_cost_map(raw: msgspec.Raw | None) -> str | None:
-    """A cost map's JSON text; every price is a JSON number that is not negative."""
+    """A cost map's JSON text; every price is a JSON number that can be charged.
+
+    An unknown member would be shown as if it set prices.
+    """
     if raw is None or bytes(raw) == b"null":
         return None
     if len(bytes(raw)) > COST_MAP_BYTES_MAX:
         raise Invalid(f"costMap is over the limit of {COST_MAP_BYTES_MAX} bytes")
     try:
         read = msgspec.json.decode(bytes(raw), type=CostMap)
+        names = msgspec.json.decode(bytes(raw), type=dict[str, msgspec.Raw]).keys()
     except RecursionError:
         raise Invalid("costMap is nested too deeply") from None
     except msgspec.DecodeError as error:
         raise Invalid(f"costMap is not valid: {error}") from None
+    unknown = sorted(names - set(CostMap.__struct_encode_fields__))
+    if unknown:
+        raise Invalid(f"costMap: {unknown[0][:100]} is no member of a cost map")
     for prices in (
         read.prompt_cost_per_model,
         read.completion_cost_per_model,
@@ -120,4 +129,13 @@ def checked_cost_map(raw: msgspec.Raw | None) -> str | None:
             text = bytes(price).decode()
             if not text[:1].isdigit():
                 raise Invalid(f"costMap: the price of {model} must be a non-negative number")
+            if not _can_be_charged(text):
+                raise Invalid(f"costMap: the price of {model} is no amount of money")
     return bytes(raw).decode()
+
+
+def _can_be_charged(text: str) -> bool:
+    try:
+        return is_price(Decimal(text))
+    except ArithmeticError:  # An exponent beyond all bounds.
+        return False

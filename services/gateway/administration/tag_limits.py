@@ -32,7 +32,7 @@ from gateway.administration.wire import Number, number
 INVALID: Final = "tag limits validation failed"
 
 
-class NewTagLimits(msgspec.Struct, rename="camel"):
+class NewTagLimits(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """What a client sends: all limits of the tag. What is absent, 0 or empty is no limit."""
 
     cost_limit_in_usd: Decimal = Decimal(0)
@@ -78,7 +78,6 @@ async def put(tag: str, new: NewTagLimits, change: Change) -> TagLimits:
         concurrency_limit=new.concurrency_limit or None,
     )
     if not _limits_anything(limits):
-        # A misspelt member is ignored: without this it would look like a limit.
         raise Invalid("no limit is given; DELETE takes all limits of a tag away")
     await change.put(tag, limits)
     return limits
