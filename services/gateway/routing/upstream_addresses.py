@@ -42,6 +42,7 @@ _METADATA_NAMES: Final = frozenset(
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _LOCAL_NAT64: Final = ipaddress.ip_network("64:ff9b:1::/48")
 _V4_COMPATIBLE: Final = ipaddress.ip_network("::/96")
+_V4_TRANSLATED: Final = ipaddress.ip_network("::ffff:0:0:0/96")
 
 MEND: Final = "set ALLOW_PRIVATE_UPSTREAMS=true to allow it"
 
@@ -128,7 +129,7 @@ def _embedded(address: Address) -> ipaddress.IPv4Address | None:
     if address.teredo is not None:
         return address.teredo[1]
     is_compatible = address in _V4_COMPATIBLE and int(address) > 1
-    if is_compatible or address in _NAT64 or address in _LOCAL_NAT64:
+    if is_compatible or any(address in one for one in (_NAT64, _LOCAL_NAT64, _V4_TRANSLATED)):
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     return None
 
