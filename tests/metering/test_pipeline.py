@@ -108,6 +108,7 @@ WON = Attempt(SETTING, "gpt-4o", 200, None, 5, 9, 8, None)
     [
         (None, "read_timeout", "timed_out"),
         (None, "proxy_timeout", "timed_out"),
+        (None, "step_timeout", "timed_out"),
         (None, "reset_before_response", "upstream_failed"),
         (None, "malformed_response", "upstream_failed"),
         (200, "response_cut", "upstream_failed"),
@@ -144,7 +145,7 @@ def test_an_earlier_attempt_that_may_be_billed_is_a_row_of_its_own(
         (None, "pool_timeout"),
         (401, None),
         (429, None),
-        (503, None),
+        (503, "turned_down"),
         (302, None),
     ],
 )
