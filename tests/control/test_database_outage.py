@@ -206,7 +206,9 @@ _END_SESSIONS = (
 
 
 async def _execute(url: str, statement: str) -> list[str]:
-    connection = await asyncpg.connect(url, server_settings={"default_transaction_read_only": "off"})
+    connection = await asyncpg.connect(
+        url, server_settings={"default_transaction_read_only": "off"}
+    )
     try:
         return [row[0] for row in await connection.fetch(statement)]
     finally:
