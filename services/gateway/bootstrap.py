@@ -44,6 +44,7 @@ from gateway.api.stats import Stats
 from gateway.configuration.targets import TargetMaker
 from gateway.configuration.watcher import Configuration
 from gateway.dispatch.deadlines import Deadlines
+from gateway.dispatch.spool import SpoolDirectory
 from gateway.endpoints.registry import Registry
 from gateway.exchange import Corridor
 from gateway.listing import Listing
@@ -82,6 +83,8 @@ def limits_of(settings: GatewaySettings) -> Limits:
     """The corridor's limits, from the settings."""
     return Limits(
         request_body_bytes_max=settings.request_body_bytes_max,
+        multipart_body_bytes_max=settings.multipart_body_bytes_max,
+        request_headers_bytes_max=settings.request_headers_bytes_max,
         response_body_bytes_max=settings.response_body_bytes_max,
         event_body_bytes_max=settings.event_body_bytes_max,
         stream_hold_bytes_max=settings.stream_hold_bytes_max,
@@ -201,6 +204,7 @@ async def data_worker(
                 error_event_shower(settings.error_code),
             ),
             listing=Listing(engine, float(settings.models_ttl)),
+            spools=SpoolDirectory(settings.spool_dir, settings.spool_bytes_max),
             show_error=show_error,
         )
         stats = Stats(settings.run_dir, settings.proxy_port, corridor.knows, settings.admin_pass)

@@ -11,15 +11,19 @@ Guarantees, numbered where they are kept:
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
-from contracts.exchange import Caller, CallFacts
+from contracts.exchange import Body, Caller, CallFacts
 from contracts.ids import new_id, to_text
 from gateway.configuration.snapshot import Snapshot
+from gateway.dispatch.spool import SpoolDirectory
+from gateway.dispatch.uploads import WHOLE_BYTES_MAX, Kept, Upload, content_type_of, is_json
+from gateway.endpoints.bodies import HIDING, MAY_NAME_MODEL, SILENT, silent
+from gateway.endpoints.forms import FormReader, boundary_of, call_of_form, form_of, is_form
 from gateway.endpoints.splices import with_model
 from gateway.entitlements.access import check_access, check_call
 from gateway.entitlements.prices import check_endpoint, check_readable
@@ -28,6 +32,7 @@ from gateway.identity.head import sort_headers
 from gateway.identity.query import credential_in, without_credentials
 from gateway.listing import Listing
 from gateway.passage import (
+    Incoming,
     Means,
     Passage,
     body_in_event,
@@ -48,10 +53,13 @@ from gateway.values import (
     Principal,
     Refusal,
     Reply,
+    cut_short,
     masked,
+    too_large,
 )
 from runtime.settings import parse_duration
 
+_T = TypeVar("_T")
 _NO_CALL: Final = Call(None, False, None, False)
 
 
@@ -72,6 +80,7 @@ class Corridor:
         journal: Journal,
         means: Means,
         listing: Listing,
+        spools: SpoolDirectory,
         show_error: Callable[[str, Refusal, bytes], tuple[HeaderPairs, bytes]],
     ) -> None:
         self._configuration = configuration
@@ -79,10 +88,12 @@ class Corridor:
         self._journal = journal
         self._means = means
         self._listing = listing
+        self._spools = spools
         self._counters = means.counters
         self._limits = means.limits
         self._show_error = show_error
         self._under_way: set[asyncio.Task[object]] = set()
+        self._uploads: dict[bytes, Upload] = {}
 
     async def handle(self, inbound: Inbound, reply: Reply) -> None:
         """One exchange, from its head to its last byte."""
@@ -105,6 +116,10 @@ class Corridor:
             await self._refuse(reply, dialect, cut_short(), event_id)
         finally:
             self._under_way.discard(task)
+            if self._uploads:
+                upload = self._uploads.pop(event_id, None)
+                if upload is not None:
+                    upload.close()
 
     async def drain(self, seconds: float) -> int:
         """Waits for exchanges under way, then ends the rest; returns how many were ended.
@@ -142,13 +157,19 @@ class Corridor:
         """Every gate in order. Raises Refusal, ClientLeft."""
         limits = self._limits
         snapshot = self._configuration.snapshot
-        head = sort_headers(inbound.headers, drops_user_agent=limits.drops_user_agent)
+        head = sort_headers(
+            inbound.headers,
+            drops_user_agent=limits.drops_user_agent,
+            head_bytes_max=limits.request_headers_bytes_max,
+        )
         if head.origin is not None:
             reply.for_origin(head.origin)
         if head.credential is None and inbound.query:
             head = msgspec.structs.replace(head, credential=credential_in(inbound.query))
         principal = self._identify(head, snapshot, endpoint)
         call, body, body_bytes = _NO_CALL, b"", head.content_length or 0
+        incoming: Incoming | None = None
+        form: FormReader | None = None
         try:
             if endpoint is None:
                 self._counters.unknown_path += 1
@@ -162,18 +183,34 @@ class Corridor:
             )
             check_endpoint(principal, endpoint, opens_accounts=limits.opens_accounts)
             timeout_s = self._timeout(head)
-            body = await self._read(reply, head, timeout_s)
-            body_bytes = len(body)
-            call = _call_of(endpoint, body)
+            if _comes_in_pieces(endpoint, inbound, head):
+                incoming = self._incoming(endpoint, inbound, head, reply)
+                self._uploads[event_id] = incoming.upload
+                form = incoming.form
+                call = await self._settled(incoming, endpoint, principal, snapshot, timeout_s)
+            else:
+                body = await self._read(reply, head, timeout_s)
+                body_bytes = len(body)
+                if endpoint.parse in MAY_NAME_MODEL and body[:1] != b"{":
+                    form = _form_in(inbound, body)
+                call = _call_of(endpoint, body, form)
             if endpoint.lists_models:
                 answer = await self._listing.answer(endpoint, principal, snapshot)
             else:
-                choice, sent = await self._route(principal, endpoint, call, body, snapshot, inbound)
+                choice, sent = await self._route(
+                    principal, endpoint, call, body, snapshot, inbound, form
+                )
+                if incoming is not None and form is not None:
+                    _swap_model(incoming.upload, form, call, choice)
         except Refusal as refusal:
+            request = None
+            if incoming is not None:
+                request = incoming.upload.kept.body()
+                body_bytes = request.length_bytes
             exchange = self._exchange(
                 inbound, endpoint, principal, call, head, body_bytes, event_id, self._lane()
             )
-            await self._record_refusal(exchange, refusal, body, head, principal)
+            await self._record_refusal(exchange, refusal, body, head, principal, request)
             raise
         if endpoint.lists_models:
             exchange = self._exchange(
@@ -191,7 +228,11 @@ class Corridor:
             inbound, endpoint, principal, call, head, body_bytes, event_id, lane
         )
         course = None
-        if choice.others and inbound.method == "POST":
+        if (
+            choice.others
+            and inbound.method == "POST"
+            and (incoming is None or incoming.upload.is_repeatable)
+        ):
             course = _alternatives(choice, endpoint, inbound.query, timeout_s)
         passage = Passage(
             self._means,
@@ -205,6 +246,7 @@ class Corridor:
             body,
             sent,
             course,
+            incoming=incoming,
         )
         await passage.run(reply, timeout_s)
 
@@ -216,6 +258,7 @@ class Corridor:
         body: bytes,
         snapshot: Snapshot,
         inbound: Inbound,
+        form: FormReader | None,
     ) -> tuple[Choice, bytes]:
         """Where the call goes, and its body as it goes there. Raises Refusal."""
         wish, gated = None, call
@@ -237,6 +280,8 @@ class Corridor:
         choice = plan(principal, call, endpoint, targets, means.health, means.draw, wish)
         if choice.model is None or call.model is None or choice.model == call.model:
             return choice, body
+        if form is not None:
+            return choice, _with_model_in_form(body, form, choice.model)
         edit = partial(with_model, asked=call.model, model=choice.model)
         return choice, await edited(edit, body)
 
@@ -306,12 +351,16 @@ class Corridor:
         bytes_max = self._limits.request_body_bytes_max
         if head.content_length is not None and head.content_length > bytes_max:
             raise too_large(bytes_max)
+        return await self._arriving(reply.read_body(bytes_max), timeout_s)
+
+    async def _arriving(self, reading: Awaitable[_T], timeout_s: float) -> _T:
+        """What is awaited of the client. Raises Refusal (408) when it takes too long."""
         task = asyncio.current_task()
         assert task is not None
         deadlines = self._means.deadlines
         deadlines.arm(task, timeout_s)
         try:
-            return await reply.read_body(bytes_max)
+            return await reading
         except asyncio.CancelledError:
             if not deadlines.disarm(task):
                 raise shutting_down() from None
@@ -319,6 +368,47 @@ class Corridor:
             raise too_slow() from None
         finally:
             deadlines.disarm(task)
+
+    def _incoming(self, endpoint: Endpoint, inbound: Inbound, head: Head, reply: Reply) -> Incoming:
+        """A body that is not to be held. Raises Refusal (413) when its head says that it is over."""
+        bytes_max = self._limits.multipart_body_bytes_max
+        if head.content_length is not None and head.content_length > bytes_max:
+            raise too_large(bytes_max)
+        content_type = content_type_of(inbound.headers)
+        form = None
+        if endpoint.parse in MAY_NAME_MODEL and is_form(content_type):
+            form = FormReader(boundary_of(content_type))
+        upload = Upload(
+            reply.pieces(bytes_max),
+            head.content_length,
+            Kept(self._limits.event_body_bytes_max),
+            None if form is None else form.feed,
+        )
+        return Incoming(upload, form)
+
+    async def _settled(
+        self,
+        incoming: Incoming,
+        endpoint: Endpoint,
+        principal: Principal,
+        snapshot: Snapshot,
+        timeout_s: float,
+    ) -> Call:
+        """The call that such a body makes, as far as it must be known before it goes on.
+
+        A form is spooled when what it says decides whether, or where, it may go.
+        """
+        upload, form = incoming
+        if endpoint.parse is silent:
+            call = SILENT
+        elif form is None or not _must_be_known(endpoint, principal, snapshot):
+            call = HIDING
+        else:
+            spool = await self._spools.open()
+            await self._arriving(upload.settle(spool), timeout_s)
+            form.finish()
+            call = call_of_form(form)
+        return _with_model_of_path(endpoint, call)
 
     def _lane(self) -> Lane | None:
         return self._journal.lane() if self._journal.is_accepting else None
@@ -354,7 +444,13 @@ class Corridor:
         )
 
     async def _record_refusal(
-        self, exchange: Exchange, refusal: Refusal, body: bytes, head: Head, principal: Principal
+        self,
+        exchange: Exchange,
+        refusal: Refusal,
+        body: bytes,
+        head: Head,
+        principal: Principal,
+        request: Body | None = None,
     ) -> None:
         """A refusal of a known key is an event; one that cannot be kept is only counted."""
         self._counters.refused += 1
@@ -363,7 +459,7 @@ class Corridor:
                 "refused",
                 refusal.status,
                 refusal.code,
-                request=await body_in_event(body, self._limits.event_body_bytes_max),
+                request=request or await body_in_event(body, self._limits.event_body_bytes_max),
                 metadata=head.metadata,
                 policy_id=principal.policy_id,
                 stores_request=principal.stores_request,
@@ -373,11 +469,52 @@ class Corridor:
             self._counters.metering_unavailable += 1
 
 
-def _call_of(endpoint: Endpoint, body: bytes) -> Call:
-    call = endpoint.parse(body)
+def _call_of(endpoint: Endpoint, body: bytes, form: FormReader | None) -> Call:
+    call = endpoint.parse(body) if form is None else call_of_form(form)
+    return _with_model_of_path(endpoint, call)
+
+
+def _with_model_of_path(endpoint: Endpoint, call: Call) -> Call:
     if endpoint.model is None or endpoint.lists_models:
         return call
     return msgspec.structs.replace(call, model=endpoint.model, hides_model=False)
+
+
+def _comes_in_pieces(endpoint: Endpoint, inbound: Inbound, head: Head) -> bool:
+    """Whether a body is passed on without being held: it is long, and nothing in it is edited."""
+    if head.content_length is not None and head.content_length <= WHOLE_BYTES_MAX:
+        return False
+    if not (endpoint.parse is silent or endpoint.parse in MAY_NAME_MODEL):
+        return False
+    return not is_json(content_type_of(inbound.headers))
+
+
+def _must_be_known(endpoint: Endpoint, principal: Principal, snapshot: Snapshot) -> bool:
+    """Whether the model or the user of a call decides on anything."""
+    if endpoint.provider is None or principal.allowed_models is not None:
+        return True
+    if snapshot.users_by_user_id:
+        return True
+    targets = (snapshot.target_by_setting.get(one) for one in principal.setting_ids)
+    return any(target is not None and target.allowed_models for target in targets)
+
+
+def _form_in(inbound: Inbound, body: bytes) -> FormReader | None:
+    """The form that a whole body is, None when it is something else."""
+    content_type = content_type_of(inbound.headers)
+    return form_of(content_type, body) if is_form(content_type) else None
+
+
+def _with_model_in_form(body: bytes, form: FormReader, model: str) -> bytes:
+    field = form.fields[b"model"]
+    return body[: field.start] + model.encode() + body[field.end :] if body else body
+
+
+def _swap_model(upload: Upload, form: FormReader, call: Call, choice: Choice) -> None:
+    """What a spooled form asks for goes out as what is asked for in its place."""
+    field = form.fields.get(b"model")
+    if field is not None and choice.model is not None and choice.model != call.model:
+        upload.swap = (field.start, field.end, choice.model.encode())
 
 
 def _alternatives(
@@ -401,25 +538,8 @@ def _dialect_of(path: str) -> str:
     return "anthropic" if path.startswith("/api/providers/anthropic/") else "openai"
 
 
-def cut_short() -> Refusal:
-    """400: the body ended before its framing said so, or its framing is wrong."""
-    return Refusal(
-        400, "invalid_request_error", "incomplete_body", "the request body did not arrive whole"
-    )
-
-
 def too_slow() -> Refusal:
     """408: a client may not hold a request open for longer than its exchange might last."""
     return Refusal(
         408, "invalid_request_error", "request_timeout", "the request body did not arrive in time"
-    )
-
-
-def too_large(bytes_max: int) -> Refusal:
-    """413: the body is over the limit."""
-    return Refusal(
-        413,
-        "invalid_request_error",
-        "request_too_large",
-        f"the request body is over the limit of {bytes_max} bytes",
     )

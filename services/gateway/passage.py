@@ -17,11 +17,15 @@ from gateway.dispatch.deadlines import Deadlines
 from gateway.dispatch.headers import Down, redacted
 from gateway.dispatch.keeping import CACHE_MISS, Gathered, Keeper
 from gateway.dispatch.relay import Transcript, UsageStripper
+from gateway.dispatch.uploads import Kept, Upload
+from gateway.endpoints.forms import FormReader, known_so_far
 from gateway.identity.query import without_credentials
 from gateway.ports import (
     HeaderPairs,
     JournalUnavailable,
     ResetBeforeResponse,
+    ResponseCache,
+    ResponseCut,
     Upstream,
     UpstreamError,
     UpstreamRequest,
@@ -34,13 +38,25 @@ from gateway.routing.health import Health, speaks_against
 from gateway.routing.plan import Choice
 from gateway.routing.targets import upstream_path
 from gateway.telemetry import Counters, Tallies
-from gateway.values import Call, Endpoint, Head, Inbound, Principal, Refusal, Reply
+from gateway.values import (
+    Call,
+    ClientLeft,
+    Endpoint,
+    Head,
+    Inbound,
+    Principal,
+    Refusal,
+    Reply,
+    cut_short,
+)
 
 _THREAD_BYTES: Final = 256 * 1024
 """Bodies longer than this are hashed and cut in a thread, so that nobody else waits."""
 
 
 _BODILESS: Final = frozenset({204, 304})
+_WHOLE_ANSWER_BYTES_MAX: Final = 65_536
+"""An answer that is no JSON and says that it is no longer than this is read whole all the same."""
 _TURNED_DOWN_BYTES_MAX: Final = 1024 * 1024
 """Of an error's body that may become the client's answer after all."""
 
@@ -49,6 +65,8 @@ class Limits(msgspec.Struct, frozen=True):
     """The corridor's limits; names as in the settings table."""
 
     request_body_bytes_max: int
+    multipart_body_bytes_max: int
+    request_headers_bytes_max: int
     response_body_bytes_max: int
     event_body_bytes_max: int
     stream_hold_bytes_max: int
@@ -71,10 +89,18 @@ class Means(msgspec.Struct, frozen=True):
     show_error_event: Callable[[Endpoint, Refusal, bytes], bytes]
     health: Health = msgspec.field(default_factory=Health)
     draw: Callable[[], float] = random.Random().random
+    cache: ResponseCache | None = None
 
 
 class BrokenAnswer(Exception):
     """The answer broke after its first byte: the connection is closed without a clean end."""
+
+
+class Incoming(NamedTuple):
+    """A request body that is not held in memory, and the form that is read of it on its way."""
+
+    upload: Upload
+    form: FormReader | None
 
 
 class TurnedDown(UpstreamError):
@@ -154,10 +180,12 @@ class Passage:
         "_following",
         "_head",
         "_inbound",
+        "_incoming",
         "_is_client_gone",
         "_is_complete",
         "_is_stream",
         "_keeper",
+        "_kept",
         "_last_pieces",
         "_limit",
         "_means",
@@ -185,8 +213,11 @@ class Passage:
         sent: bytes,
         course: Course | None = None,
         keeper: Keeper | None = None,
+        incoming: Incoming | None = None,
     ) -> None:
         """`body` as the client sent it, which is recorded; `sent` as the provider gets it.
+
+        In the place of both, `incoming` is a body that is passed on in pieces.
 
         `course` says where the call goes on to when it fails, from `choice` and `sent`, its first
         stop.
@@ -200,6 +231,8 @@ class Passage:
         self._target, self._model = choice.target, choice.model
         self._course = course
         self._keeper = keeper
+        self._incoming = incoming
+        self._kept: Kept | None = None
         self._query: bytes | None = None
         self._earlier: tuple[Attempt, ...] = ()
         self._head = head
@@ -256,6 +289,17 @@ class Passage:
                 504, "api_error", "upstream_timeout", "the provider did not answer in time"
             )
             await self._fail("timed_out", refusal, transcript, reply)
+        except ClientLeft:
+            # In the middle of its body: the provider's connection was closed with it.
+            self._attempt_error = "client_left"
+            self._complete("client_left", 0, "client_left", transcript)
+            raise cut_short() from None
+        except Refusal as refusal:
+            # Of a body that is looked at on its way, as too long.
+            self._attempt_error = refusal.code
+            counters.refused += 1
+            self._complete("refused", refusal.status, refusal.code, transcript)
+            raise
         except JournalUnavailable:
             raise
         except asyncio.CancelledError:
@@ -413,13 +457,15 @@ class Passage:
         query = self._query
         if query is None:
             query = without_credentials(inbound.query) if inbound.query else b""
+        upload = None if self._incoming is None else self._incoming.upload
         request = UpstreamRequest(
             target.origin,
             inbound.method.encode("ascii"),
             path + b"?" + query if query else path,
             [*self._head.forwarded, *target.auth_headers[endpoint.dialect]],
-            body,
+            body if upload is None else upload.pieces(),
             timeout_s,
+            content_length=None if upload is None else upload.sent_length,
         )
         self._dispatched_us = self._exchange.elapsed_us()
         response = await means.upstream.send(request)
@@ -439,10 +485,78 @@ class Passage:
                 await self._judge(response, down, self._course)
             if down.is_event_stream:
                 await self._relay(response, down, reply, transcript, strips)
+            elif (
+                not down.is_json or endpoint.template.endswith("/content")
+            ) and self._goes_down_in_pieces(response, down):
+                await self._pass_down(response, down, reply)
             else:
                 await self._answer(response, down, reply)
         finally:
             await response.close()
+
+    def _goes_down_in_pieces(self, response: UpstreamResponse, down: Down) -> bool:
+        """Whether an answer in which there is no usage is passed on without being held."""
+        if response.status >= 400 or response.status in _BODILESS:
+            return False
+        if self._inbound.method == "HEAD" or self._keeper is not None:
+            return False
+        return down.length_bytes is None or down.length_bytes > _WHOLE_ANSWER_BYTES_MAX
+
+    async def _pass_down(self, response: UpstreamResponse, down: Down, reply: Reply) -> None:
+        """Sound, pictures, files: piece by piece; the last byte waits for the record."""
+        pieces = response.chunks() if self._course is None else await self._begun(response)
+        limits = self._means.limits
+        self._kept = kept = Kept(limits.event_body_bytes_max)
+        left = down.length_bytes
+        if left is not None:
+            down.headers.append((b"content-length", b"%d" % left))
+        self._status = response.status
+        self._exchange.first_byte_us = self._exchange.elapsed_us()
+        await reply.start(response.status, down.headers)
+        reply.watch()
+        last = b""
+        outcome: Outcome = "answered"
+        try:
+            async for content in pieces:
+                if reply.is_gone:
+                    outcome = "client_left"
+                    break
+                kept.add(content)
+                if left is not None:
+                    left -= len(content)
+                    if left <= 0:
+                        last += content
+                        continue
+                await reply.piece(content)
+            if reply.is_gone:
+                outcome = "client_left"
+            elif left:
+                raise ResponseCut("the body is not as long as its head said")
+            error = "client_left" if outcome == "client_left" else None
+            request = await self._request_in_event()
+            # Guarantee 2: the record before the last byte.
+            self._record(
+                outcome, self._status, error, request, kept.body(), down.content_type, None
+            )
+            if outcome == "answered":
+                if last:
+                    await reply.piece(last)
+                await reply.end()
+        finally:
+            self._is_client_gone = reply.is_gone
+            reply.unwatch()
+
+    async def _request_in_event(self) -> Body:
+        """The client's body as it travels in the event."""
+        if self._incoming is not None:
+            return self._incoming.upload.kept.body()
+        return await body_in_event(self._body, self._means.limits.event_body_bytes_max)
+
+    def _without_request(self, request: Body) -> Body:
+        """The same without its content."""
+        if self._incoming is not None:
+            return self._incoming.upload.kept.body(keeps_content=False)
+        return without_content(request, self._body)
 
     async def _answer(self, response: UpstreamResponse, down: Down, reply: Reply) -> None:
         """An answer that is no stream: read whole, recorded, then sent in one go."""
@@ -457,16 +571,13 @@ class Passage:
         """A whole answer, recorded, then sent in one go."""
         limits = self._means.limits
         self._exchange.first_byte_us = self._exchange.elapsed_us()
-        request = await body_in_event(self._body, limits.event_body_bytes_max)
+        request = await self._request_in_event()
         kept = await body_in_event(content, limits.event_body_bytes_max)
         document = None
         if not limits.keeps_bodies or kept.sha256 is not None:
             document = usage_only(content)
             if document is not None and not limits.keeps_bodies:
-                request, kept = (
-                    without_content(request, self._body),
-                    without_content(kept, content),
-                )
+                request, kept = self._without_request(request), without_content(kept, content)
         self._record("answered", status, None, request, kept, down.content_type, document)
         headers = down.headers
         if down.length is not None and self._inbound.method == "HEAD":
@@ -547,11 +658,11 @@ class Passage:
         self, outcome: Outcome, error: str | None, transcript: Transcript, content_type: str
     ) -> None:
         limits = self._means.limits
-        request = await body_in_event(self._body, limits.event_body_bytes_max)
+        request = await self._request_in_event()
         kept = transcript.body()
         document = transcript.usage_document()
         if document is not None and not limits.keeps_bodies:
-            request = without_content(request, self._body)
+            request = self._without_request(request)
             kept = without_content(kept, kept.content)
         self._record(outcome, self._status, error, request, kept, content_type, document)
 
@@ -589,13 +700,20 @@ class Passage:
         """The end that nobody wished for; bodies over the limit lose their tail here too."""
         if self._is_complete:
             return
-        kept = transcript.body()
         bytes_max = self._means.limits.event_body_bytes_max
+        if self._incoming is None:
+            request = body_for_event(self._body, bytes_max)
+        else:
+            request = self._incoming.upload.kept.body()
+        if self._kept is not None:
+            self._record(outcome, status, error, request, self._kept.body(), "", None)
+            return
+        kept = transcript.body()
         self._record(
             outcome,
             status,
             error,
-            body_for_event(self._body, bytes_max),
+            request,
             kept,
             "text/event-stream" if kept.length_bytes else "",
             transcript.usage_document(),
@@ -614,6 +732,8 @@ class Passage:
         """Guarantee 3: once. Raises JournalUnavailable."""
         self._is_complete = True
         exchange, target, principal = self._exchange, self._target, self._principal
+        if self._incoming is not None:
+            self._tell_incoming(self._incoming)
         attempt = self._attempt_facts()
         complete = partial(
             exchange.complete,
@@ -647,6 +767,19 @@ class Passage:
             means.counters.client_left += 1
         elif outcome == "shutting_down":
             means.counters.shutting_down += 1
+
+    def _tell_incoming(self, incoming: Incoming) -> None:
+        """What was not known before the body had come: how long it is, and what its form says."""
+        exchange = self._exchange
+        call = exchange.call
+        if incoming.form is not None and call.model_asked is None:
+            known = known_so_far(incoming.form, self._call)
+            call = msgspec.structs.replace(call, model_asked=known.model)
+            exchange.caller = msgspec.structs.replace(exchange.caller, user_id=known.user_id)
+            self._model = self._model or known.model
+        exchange.call = msgspec.structs.replace(
+            call, request_bytes=incoming.upload.kept.length_bytes
+        )
 
     def _attempt_facts(self) -> Attempt:
         """The attempt that is under way, or has just failed, as it is recorded."""

@@ -23,10 +23,11 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
 
     `target` is the raw path and query. `headers` are sent as they are, in order; the engine adds
     `Host` and the framing header (`Content-Length` for bytes and for an iterator whose
-    `content_length` is known, else chunked) and nothing else. `read_timeout_s` bounds the wait for the head and for each further piece of the body.
-    `is_repeatable` says that sending twice does no harm (a retry on a stale connection is allowed
-    even after bytes were written). An iterator is read once; one that yields another number of bytes
-    than it should closes the connection, and what it raises `send` raises.
+    `content_length` is known, else chunked) and nothing else. `read_timeout_s` bounds the wait for
+    the head and for each further piece of the body. `is_repeatable` says that sending twice does no
+    harm (a retry on a stale connection is allowed even after bytes were written). An iterator is
+    read once; one that yields another number of bytes than it should closes the connection, and
+    what it raises `send` raises.
     """
 
     origin: Origin
@@ -150,6 +151,29 @@ class ResponseTooLarge(UpstreamError):
     """Head or body is over the limit."""
 
     code = "response_too_large"
+
+
+class CachedAnswer(msgspec.Struct, frozen=True, array_like=True):
+    """A whole answer of status 200, as it went to the client."""
+
+    content_type: str
+    is_stream: bool
+    content: bytes
+
+
+class ResponseCache(Protocol):
+    """Answers of routes by key. It may forget anything at any time, and is never waited for long."""
+
+    bytes_max: int
+    """Of one answer."""
+
+    async def get(self, key: bytes) -> CachedAnswer | None:
+        """None also when it cannot be asked. Never raises."""
+        ...
+
+    def put(self, key: bytes, answer: CachedAnswer, ttl_s: float) -> None:
+        """Returns at once; whether it was kept shows when it is asked for."""
+        ...
 
 
 class UpstreamRefused(ValueError):

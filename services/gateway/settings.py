@@ -74,8 +74,16 @@ class GatewaySettings(msgspec.Struct, frozen=True):
         Duration, _d("how long a stop waits until what it shipped is booked")
     ] = Duration(10)
     request_body_bytes_max: Annotated[int, _d("largest JSON request body")] = 64 * _MIB
+    multipart_body_bytes_max: Annotated[
+        int, _d("largest request body that is not JSON: forms, sound, files")
+    ] = 512 * _MIB
+    spool_bytes_max: Annotated[
+        int, _d("forms that wait in DATA_DIR/spool until their model is known, bytes a worker")
+    ] = 4096 * _MIB
     request_headers_bytes_max: Annotated[int, _d("largest request head")] = 65_536
-    response_body_bytes_max: Annotated[int, _d("largest answer that is not a stream")] = 256 * _MIB
+    response_body_bytes_max: Annotated[int, _d("largest answer that is read whole, as JSON is")] = (
+        256 * _MIB
+    )
     stream_hold_bytes_max: Annotated[
         int, _d("longest unfinished event held back while stripping usage")
     ] = _MIB
@@ -128,6 +136,11 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     def run_dir(self) -> Path:
         """Where run state is written."""
         return Path(self.data_dir).resolve() / "run"
+
+    @property
+    def spool_dir(self) -> Path:
+        """Where request bodies wait that are too long for memory."""
+        return Path(self.data_dir).resolve() / "spool"
 
     @property
     def secrets_key_path(self) -> Path:

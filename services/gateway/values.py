@@ -1,6 +1,6 @@
 """What flows between the rooms of the gateway: frozen values, and the one way to refuse."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -114,6 +114,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     `model` is the one that the path names. `is_priced`: what it costs is known from its answer.
     `is_closed`: administers the account at the provider. `is_shared`: under the plain root, a path
     of Anthropic's too. `lists_models`: answered here, of what the key may use.
+    `kind`: what an operator described, `route` or `custom_provider`, found by its `names`.
     """
 
     name: str
@@ -130,6 +131,9 @@ class Endpoint(msgspec.Struct, frozen=True):
     is_closed: bool = False
     is_shared: bool = False
     lists_models: bool = False
+    kind: str = ""
+    names: tuple[str, ...] = ()
+    route_id: str = ""
 
 
 AuthHeaders = tuple[tuple[bytes, bytes], ...]
@@ -198,6 +202,13 @@ class Reply(Protocol):
         """The request body. Raises Refusal (413) past the limit, ClientLeft when it is cut."""
         ...
 
+    def pieces(self, bytes_max: int) -> AsyncIterator[bytes]:
+        """The request body as it comes, in the place of `read_body`. Raises the same.
+
+        Reading slowly stops the client (back-pressure).
+        """
+        ...
+
 
 class ClientLeft(Exception):
     """The client closed the connection before its request was whole."""
@@ -223,6 +234,23 @@ class Refusal(Exception):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+
+
+def cut_short() -> Refusal:
+    """400: the body ended before its framing said so, or its framing is wrong."""
+    return Refusal(
+        400, "invalid_request_error", "incomplete_body", "the request body did not arrive whole"
+    )
+
+
+def too_large(bytes_max: int) -> Refusal:
+    """413: the body is over the limit."""
+    return Refusal(
+        413,
+        "invalid_request_error",
+        "request_too_large",
+        f"the request body is over the limit of {bytes_max} bytes",
+    )
 
 
 def masked(credential: str) -> str:

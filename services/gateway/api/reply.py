@@ -7,7 +7,7 @@ from typing import Any, Final
 from litestar.types import Receive, Send
 
 from gateway.ports import HeaderPairs
-from gateway.values import ClientLeft, Refusal
+from gateway.values import ClientLeft, too_large
 
 _ANY_ORIGIN: Final[HeaderPairs] = [(b"access-control-allow-origin", b"*")]
 
@@ -106,16 +106,6 @@ class AsgiReply:
                 yield piece
             if self._is_read:
                 return
-
-
-def too_large(bytes_max: int) -> Refusal:
-    """413: the body is over the limit."""
-    return Refusal(
-        413,
-        "invalid_request_error",
-        "request_too_large",
-        f"the request body is over the limit of {bytes_max} bytes",
-    )
 
 
 def _checked(body: bytes, bytes_max: int, total: int | None = None) -> bytes:

@@ -53,6 +53,20 @@ class Down:
         self.headers = [(name, redacted(value, secrets)) for name, value in self.headers]
 
     @property
+    def length_bytes(self) -> int | None:
+        """How long the body is, None when only its end tells."""
+        return int(self.length) if self.length is not None and self.length.isdigit() else None
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the body is JSON, as one without a type is taken to be."""
+        content_type = self.content_type
+        if content_type[:16] == "application/json" and content_type[16:17] in ("", ";", " "):
+            return True
+        media_type = content_type.partition(";")[0].strip().lower()
+        return media_type in ("", "application/json") or media_type.endswith("+json")
+
+    @property
     def is_event_stream(self) -> bool:
         """Whether the body is server-sent events."""
         return self.content_type[:17].lower() == "text/event-stream"

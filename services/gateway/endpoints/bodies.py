@@ -161,3 +161,7 @@ def user_in_books(user: str | None) -> str | None:
 
 def _unreadable(message: str) -> Refusal:
     return Refusal(400, "invalid_request_error", "invalid_json", message)
+
+
+MAY_NAME_MODEL: Final = frozenset({maybe_model, maybe_model_of_anthropic})
+"""Readers of bodies that may as well be forms."""

@@ -44,6 +44,11 @@ class Field(NamedTuple):
     end: int
 
 
+def is_form(content_type: bytes) -> bool:
+    """Whether a body of this type is a multipart form."""
+    return content_type[:19].lower() == b"multipart/form-data"
+
+
 def boundary_of(content_type: bytes) -> bytes | None:
     """The boundary of a form, None for any other type and for one that could be read two ways."""
     found = _MULTIPART.fullmatch(content_type.strip())
@@ -215,12 +220,12 @@ def call_of_form(form: FormReader) -> Call:
     )
 
 
-def call_of_whole_form(boundary: bytes | None, body: bytes) -> tuple[Call, Field | None]:
-    """The call of a form that is here whole, and where its model stands. Raises Refusal (400)."""
-    form = FormReader(boundary)
+def form_of(content_type: bytes, body: bytes) -> FormReader:
+    """A form that is here whole, read."""
+    form = FormReader(boundary_of(content_type))
     form.feed(body)
     form.finish()
-    return call_of_form(form), form.fields.get(b"model")
+    return form
 
 
 def known_so_far(form: FormReader, call: Call) -> Call:
