@@ -1,12 +1,16 @@
 """An error of every call that the journal makes: refused or kept, never both, never neither."""
 
 import asyncio
+import contextlib
+import errno
 import os
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from stat import S_ISDIR
+from typing import Any
 
 import pytest
 from journal.appending import payload
@@ -17,6 +21,8 @@ from support.stores import NatsServer
 
 from drill.failing import Order, Orders, give
 from drill.interpreters import interpreter
+from gateway.ports import JournalUnavailable
+from gateway.recording import lane as lanes
 
 
 class Disk:
@@ -142,6 +148,40 @@ async def _until_taken(disk: Disk, name: str) -> None:
     deadline = time.monotonic() + 5
     while not await disk.append(1):
         assert time.monotonic() < deadline, f"{name}: the lane does not recover"
+
+
+async def test_a_name_that_cannot_be_taken_back_hides_no_event(
+    directory: Path, meter: ReferenceMeter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short event still fits where a long one did not; whoever adopts the segment must find it."""
+    monkeypatch.setattr(lanes, "_RETRY_S", 0.0)
+    journal = open_journal(directory, quick(journal_lanes=1, journal_segment_bytes=4096))
+    lane = journal.lane()
+    kept = [b"a" * 3000]
+    lane.append(kept[0])
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", _failing_for(os.fsync, lambda fd: S_ISDIR(os.fstat(fd).st_mode)))
+        disk.setattr(os, "unlink", _failing_for(os.unlink, lambda path: path.suffix == ".seg"))
+        for event in (b"b" * 2000, b"c" * 500):
+            with contextlib.suppress(JournalUnavailable):
+                lane.append(event)
+                kept.append(event)
+        assert len(segment_files(directory)) > 1
+    kept.append(b"d" * 2000)
+    lane.append(kept[-1])
+    await journal.stop(0)
+    async with shipping(directory, meter.url, quick(journal_lanes=1)):
+        await meter.run_until(lambda: len(segment_files(directory)) == 1)
+    assert sorted(meter.payloads()) == sorted(kept)
+
+
+def _failing_for(call: Callable[..., None], is_due: Callable[[Any], bool]) -> Callable[..., None]:
+    def fail_or_call(target: Any, **options: Any) -> None:
+        if is_due(target):
+            raise OSError(errno.EIO, "injected")
+        call(target, **options)
+
+    return fail_or_call
 
 
 @pytest.mark.parametrize("fault", ADOPTING)

@@ -23,7 +23,7 @@ from contracts.records import CHAIN_BYTES, RECORD_HEADER, RECORD_HEADER_BYTES, S
 from gateway.ports import JournalUnavailable
 from gateway.recording.counts import Counts, Usage
 from gateway.recording.incarnation import Incarnation
-from gateway.recording.segments import Segment, create
+from gateway.recording.segments import Segment, create, is_left
 
 log = logging.getLogger(__name__)
 
@@ -200,6 +200,9 @@ class Lane:
         except OSError as error:
             self._retry_at = time.monotonic() + _RETRY_S
             log.error("no new journal segment: %s", error)
+            if is_left(self._directory, header):
+                # Its base says where the one before it ends: what came behind would not be adopted.
+                self._room = -1
             self._refuse("disk", error)
         self._drop_if_empty()
         incarnation.segments.append(segment)

@@ -163,6 +163,17 @@ def _take_back(fd: int, *names: Path) -> None:
         os.close(fd)
 
 
+def is_left(directory: Path, header: SegmentHeader) -> bool:
+    """Whether a segment that could not be made may have left its name behind."""
+    try:
+        (directory / file_name(header.incarnation, header.segment_no)).lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def lock(path: Path) -> int | None:
     """A descriptor that holds the file's lock; None when another holds it or the file is gone."""
     try:
