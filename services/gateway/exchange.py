@@ -182,6 +182,7 @@ class Corridor:
                 inbound.received_at_ms,
             )
             check_endpoint(principal, endpoint, opens_accounts=limits.opens_accounts)
+            template = endpoint.template
             timeout_s = self._timeout(head)
             if _comes_in_pieces(endpoint, inbound, head):
                 incoming = self._incoming(endpoint, inbound, head, reply)
@@ -194,6 +195,12 @@ class Corridor:
                 if endpoint.parse in MAY_NAME_MODEL and body[:1] != b"{":
                     form = _form_in(inbound, body)
                 call = _call_of(endpoint, body, form)
+            # Who lets a body trickle in does not outlast a revocation by it.
+            if self._configuration.snapshot is not snapshot:
+                snapshot = self._configuration.snapshot
+                principal = self._identify(head, snapshot, endpoint)
+            now_ms = time.time_ns() // 1_000_000
+            check_access(principal, head.credential or "", inbound.method, template, now_ms)
             if endpoint.lists_models:
                 answer = await self._listing.answer(endpoint, principal, snapshot)
             else:

@@ -1,5 +1,7 @@
 """What keys and end users may do, as callers on 8002 meet it; first without a server, exactly."""
 
+import socket
+from collections.abc import Callable
 from hashlib import sha256
 
 import httpx
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.programs import Gateway
 from support.stores import PostgresDatabase
-from support.workers import store, until_in_force
+from support.workers import store, until_in_force, until_under_way
 
 from contracts.config.keys import AllowedPath, ApiKey
 from contracts.config.users import User
@@ -319,3 +321,48 @@ def test_a_change_of_a_user_is_in_force_in_no_time(gateway, setting_id, module_p
     assert answers() == (401, "authentication_error", "user_revoked")
     httpx.delete(one)
     assert answers() == SERVED
+
+
+@pytest.mark.parametrize(
+    ("member", "code"), [({"revoked": True}, b"api_key_revoked"), (None, b"invalid_api_key")]
+)
+def test_a_body_that_is_held_back_does_not_outlast_its_key(
+    gateway, setting_id, module_postgres, member, code
+):
+    """Its head came while the key was good, its last byte when the key was no more."""
+    key = f"sk-held-back-{code.decode()}"
+    one = f"{gateway.admin_url}/api/key-management/keys/{gateway.key(key, setting_id)['keyId']}"
+
+    def bar() -> None:
+        httpx.delete(one) if member is None else httpx.patch(one, json=member)
+        until_in_force(gateway, module_postgres.url)
+
+    assert code in answer_when_held_back(gateway, key, bar)
+
+
+def test_a_body_that_is_held_back_does_not_outlast_its_user(gateway, setting_id, module_postgres):
+    """As with keys."""
+    gateway.key("sk-of-held-back", setting_id)
+    users = f"{gateway.admin_url}/api/users"
+
+    def bar() -> None:
+        httpx.post(users, json={"name": "H", "userId": "held back"})
+        httpx.patch(users, params={"userId": "held back"}, json={"revoked": True})
+        until_in_force(gateway, module_postgres.url)
+
+    assert b"user_revoked" in answer_when_held_back(gateway, "sk-of-held-back", bar)
+
+
+def answer_when_held_back(gateway: Gateway, key: str, meanwhile: Callable[[], None]) -> bytes:
+    """What a call gets whose last byte is sent after something was done."""
+    body = b'{"model":"gpt-4o","messages":[],"user":"held back"}'
+    head = (
+        f"POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
+        f"connection: close\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", gateway.proxy_port), timeout=20) as client:
+        client.sendall(head.encode() + body[:-1])
+        until_under_way(gateway)
+        meanwhile()
+        client.sendall(body[-1:])
+        return b"".join(iter(lambda: client.recv(65_536), b""))
