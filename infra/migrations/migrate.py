@@ -11,11 +11,18 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from infra.migrations.clickhouse import migrate_clickhouse
 from infra.migrations.files import Phase
 from infra.migrations.nats import migrate_nats
-from infra.migrations.postgres import migrate_postgres
+from infra.migrations.postgres import TakenDatabase, migrate_postgres
 from infra.migrations.price_book import migrate_price_book
 from infra.migrations.settings import MigrationSettings
 
-_FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, ClickHouseError, nats.errors.Error)
+_FAILURES = (
+    OSError,
+    TimeoutError,
+    TakenDatabase,
+    asyncpg.PostgresError,
+    ClickHouseError,
+    nats.errors.Error,
+)
 
 
 class StoreFailed(Exception):

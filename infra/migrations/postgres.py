@@ -21,6 +21,15 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 )
 """
 
+_OF_BRICKSLLM: Final = """
+SELECT count(*) > 0 FROM pg_attribute
+WHERE attrelid = to_regclass('keys') AND attname = 'key_id' AND NOT attisdropped
+"""
+
+
+class TakenDatabase(Exception):
+    """Somebody else's tables are there, with names that are ours too."""
+
 
 async def migrate_postgres(
     settings: MigrationSettings,
@@ -29,7 +38,10 @@ async def migrate_postgres(
     dry_run: bool = False,
     directory: Path = DIRECTORY,
 ) -> list[str]:
-    """The names applied now (or that would be). Creates the database when it is missing."""
+    """The names applied now (or that would be). Creates the database when it is missing.
+
+    Raises TakenDatabase for BricksLLM's: its settings have our names for other tables.
+    """
     files = sql_files(directory, phase)
     timeout_s = float(settings.migration_timeout)
     try:
@@ -40,6 +52,11 @@ async def migrate_postgres(
         await _create_database(settings.postgres_dsn(), timeout_s)
         connection = await _connect(settings.postgres_dsn(), timeout_s)
     try:
+        if await connection.fetchval(_OF_BRICKSLLM):
+            raise TakenDatabase(
+                "the database is BricksLLM's; give Tollway one of its own, and move with"
+                " `tollway import bricksllm`"
+            )
         if dry_run:
             return [file.name for file in still_to_apply(files, await _applied(connection))]
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)

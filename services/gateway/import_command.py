@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import asyncpg
@@ -65,8 +66,8 @@ async def _run(arguments: argparse.Namespace, settings: GatewaySettings) -> int:
         with progress_bar("checking", row_count) as advance:
             taken = await take(tables, Means(means, is_encrypted, advance))
         taken.notes += [Remark(table, "", "the database has no such table") for table in missing]
-        with progress_bar("writing", row_count) as advance:
-            report = await import_all(taken, PostgresStore(pool), sealer, wishes, advance)
+        progress = partial(progress_bar, "writing")
+        report = await import_all(taken, PostgresStore(pool), sealer, wishes, progress)
     if arguments.as_json:
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
     else:

@@ -12,12 +12,15 @@ import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType
 from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
+from support.bricksllm import bricks_database
+from support.servers import RunningServer
 from support.stores import ClickHouseDatabase, NatsServer, PostgresDatabase
 
 from contracts import subjects
 from infra.migrations import migrate
 from infra.migrations.clickhouse import migrate_clickhouse
 from infra.migrations.files import MigrationChanged
+from infra.migrations.migrate import StoreFailed
 from infra.migrations.nats import migrate_nats
 from infra.migrations.postgres import migrate_postgres
 from infra.migrations.settings import MigrationSettings
@@ -238,6 +241,33 @@ async def test_a_missing_postgres_database_is_made(
     connection = await asyncpg.connect(fresh)
     assert await connection.fetchval("SELECT count(*) FROM schema_migrations") == 0
     await connection.close()
+
+
+async def test_a_database_of_bricksllm_is_not_touched(postgres_process: RunningServer) -> None:
+    """Its settings have the names of ours, so this mistake is made easily."""
+    with bricks_database(postgres_process.url) as bricks:
+        bricks.insert("provider_settings", id="theirs")
+        settings = MigrationSettings(postgres_url=Secret(bricks.url))
+        for dry_run in (True, False):
+            with pytest.raises(StoreFailed, match="tollway import bricksllm"):
+                await migrate(settings, dry_run=dry_run)
+        connection = await asyncpg.connect(bricks.url)
+        tables = await connection.fetch(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+        )
+        kept = await connection.fetchval("SELECT id FROM provider_settings")
+        await connection.close()
+
+    assert kept == "theirs"
+    assert [row[0] for row in tables] == [
+        "custom_providers",
+        "events",
+        "keys",
+        "policies",
+        "provider_settings",
+        "routes",
+        "users",
+    ]
 
 
 def test_the_command_says_what_it_would_do(

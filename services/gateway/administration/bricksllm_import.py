@@ -5,7 +5,8 @@ where a key, a path or a name is already another's, that is a conflict: nothing 
 somebody says who wins.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final, Literal
 
 import msgspec
@@ -21,6 +22,8 @@ from gateway.administration.store import Change, Reading, Store
 from gateway.ports import SealBroken, Sealer, SealUnavailable
 
 ACTOR: Final = "tollway import bricksllm"
+
+Progress = Callable[[int], AbstractContextManager[Advance]]
 
 Resolution = Literal["", "keep", "replace"]
 """Who wins a conflict: what is here, or what is imported. "": nobody, so nothing is written."""
@@ -92,9 +95,9 @@ class _Plan(msgspec.Struct):
 
 
 async def import_all(
-    taken: Taken, store: Store, sealer: Sealer, wishes: Wishes, advance: Advance
+    taken: Taken, store: Store, sealer: Sealer, wishes: Wishes, progress: Progress
 ) -> Report:
-    """Raises SealUnavailable, StoreUnavailable."""
+    """`progress` is told how many are written. Raises SealUnavailable, StoreUnavailable."""
     async with store.read() as reading:
         plan = await _planned(taken, reading, sealer, wishes)
     # Asking an endpoint to encrypt may take seconds: not while every other writer waits.
@@ -108,9 +111,10 @@ async def import_all(
     async with store.change(ACTOR) as change:
         plan = await _planned(taken, change, sealer, wishes)
         if not plan.is_refused:
-            for item_id, value in plan.writes:
-                await change.put(item_id, await _sealed(item_id, value, taken, sealed, sealer))
-                advance()
+            with progress(len(plan.writes)) as advance:
+                for item_id, value in plan.writes:
+                    await change.put(item_id, await _sealed(item_id, value, taken, sealed, sealer))
+                    advance()
     return _report(taken, plan, wishes, is_written=not plan.is_refused)
 
 
