@@ -37,7 +37,7 @@ def bricksllm(
     """Take over keys, settings, users, routes, policies and custom providers of BricksLLM.
 
     All or nothing, in one transaction; what is already there is left alone, so it can be run
-    again. Clients keep their keys. Events are not imported. The database written to is the one
+    again. Clients keep their keys. Events are not imported, nor what was spent so far. The database written to is the one
     the environment names, else that of the instance on the data directory.
     """
     chosen = {

@@ -30,6 +30,10 @@ from runtime.settings import BadSettings
 REMARKS_SHOWN_MAX: Final = 50
 """Of a kind, as text; JSON has all of them."""
 
+_NOT_IMPORTED: Final = (
+    "Events, and what keys and users have spent so far, are not imported: reports and budgets"
+    " begin anew."
+)
 _COLUMNS: Final = ("found", "imported", "already_there", "kept", "replaced", "left_out")
 
 
@@ -83,7 +87,7 @@ def _show(report: Report) -> None:
     lines += _listed("cannot be taken over", report.invalid)
     lines += _listed("conflicts", report.conflicts)
     lines += _listed("notes", report.notes)
-    lines += ["", "Events are not imported: reports begin with Tollway's own.", _outcome(report)]
+    lines += ["", _NOT_IMPORTED, _outcome(report)]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pty
 import subprocess
 import sys
 import threading
@@ -590,10 +591,38 @@ def test_databases_that_cannot_be_read_are_said_to_be_so(bricks, module_postgres
     assert unreachable.returncode == 2
 
 
+def test_progress_is_shown_on_a_terminal(bricks, gateway, mark, module_postgres):
+    """On standard error, to the end, for checking and for writing."""
+    bricks.insert("provider_settings", id=mark)
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway.import_command", "bricksllm", "--dsn", bricks.url],
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        timeout=60,
+        check=False,
+        env={
+            **os.environ,
+            "POSTGRES_URL": module_postgres.url,
+            "SECRETS_KEY": SECRETS_KEY,
+            "DATA_DIR": str(gateway.data_dir),
+            "TERM": "xterm",
+        },
+    )
+    os.close(theirs)
+    shown = os.read(ours, 65_536).decode()
+    os.close(ours)
+
+    assert done.returncode == 0
+    for name in ("checking", "writing"):
+        assert name in shown
+        assert "100%" in shown.rpartition(name)[2]
+
+
 def test_an_empty_installation_has_nothing_to_write(bricks, run):
     """And that is no failure; whoever imports is told what is never imported."""
     done = run(bricks.url)
 
     assert done.returncode == 0
-    assert "Events are not imported" in done.stdout
+    assert "Events, and what keys and users have spent so far, are not imported" in done.stdout
     assert done.stdout.endswith("Nothing to write: everything is already there.\n")
