@@ -14,6 +14,7 @@ from gateway.adapters.nats_bus import NatsBus
 from gateway.adapters.postgres import open_pool
 from gateway.adapters.postgres_config import PostgresConfiguration
 from gateway.adapters.postgres_store import PostgresStore
+from gateway.adapters.redis_cache import open_cache
 from gateway.adapters.sealer import open_sealer
 from gateway.adapters.stored_tokens import StoredTokens
 from gateway.adapters.upstream_guard import UpstreamGuard
@@ -190,6 +191,7 @@ async def data_worker(
         deadlines = Deadlines()
         await stack.enter_async_context(_background(configuration.run(), deadlines.run()))
         counters, tallies = Counters(), Tallies()
+        cache = await stack.enter_async_context(open_cache(settings, counters))
         show_error = error_shower(settings.error_code)
         corridor = Corridor(
             configuration=configuration,
@@ -202,6 +204,7 @@ async def data_worker(
                 deadlines,
                 limits_of(settings),
                 error_event_shower(settings.error_code),
+                cache=cache,
             ),
             listing=Listing(engine, float(settings.models_ttl)),
             spools=SpoolDirectory(settings.spool_dir, settings.spool_bytes_max),

@@ -17,9 +17,11 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
-from contracts.exchange import Body, Caller, CallFacts
+from contracts.exchange import EMPTY_BODY, Body, Caller, CallFacts
 from contracts.ids import new_id, to_text
 from gateway.configuration.snapshot import Snapshot
+from gateway.custom import CustomErrand
+from gateway.dispatch.keeping import CACHE_HIT
 from gateway.dispatch.spool import SpoolDirectory
 from gateway.dispatch.uploads import WHOLE_BYTES_MAX, Kept, Upload, content_type_of, is_json
 from gateway.endpoints.bodies import HIDING, MAY_NAME_MODEL, SILENT, silent
@@ -40,9 +42,10 @@ from gateway.passage import (
     metering_unavailable,
     shutting_down,
 )
-from gateway.ports import HeaderPairs, Journal, JournalUnavailable, Lane
+from gateway.ports import CachedAnswer, HeaderPairs, Journal, JournalUnavailable, Lane
 from gateway.recording.record import Exchange
-from gateway.routing.course import Alternatives, Stop
+from gateway.routed import RouteErrand, RouteKeeper
+from gateway.routing.course import Alternatives, Course, Stop
 from gateway.routing.plan import Choice, plan, wish_of
 from gateway.values import (
     Call,
@@ -61,6 +64,7 @@ from runtime.settings import parse_duration
 
 _T = TypeVar("_T")
 _NO_CALL: Final = Call(None, False, None, False)
+_REPLAY_PIECE_BYTES: Final = 65_536
 
 
 class SnapshotHolder(Protocol):
@@ -170,6 +174,10 @@ class Corridor:
         call, body, body_bytes = _NO_CALL, b"", head.content_length or 0
         incoming: Incoming | None = None
         form: FormReader | None = None
+        errand: RouteErrand | CustomErrand | None = None
+        keeper: RouteKeeper | None = None
+        kept: CachedAnswer | None = None
+        course: Course | None = None
         try:
             if endpoint is None:
                 self._counters.unknown_path += 1
@@ -183,8 +191,11 @@ class Corridor:
             )
             check_endpoint(principal, endpoint, opens_accounts=limits.opens_accounts)
             template = endpoint.template
+            if endpoint.kind:
+                errand = _errand_of(endpoint, principal, snapshot)
+                endpoint = errand.endpoint
             timeout_s = self._timeout(head)
-            if _comes_in_pieces(endpoint, inbound, head):
+            if errand is None and _comes_in_pieces(endpoint, inbound, head):
                 incoming = self._incoming(endpoint, inbound, head, reply)
                 self._uploads[event_id] = incoming.upload
                 form = incoming.form
@@ -203,6 +214,13 @@ class Corridor:
             check_access(principal, head.credential or "", inbound.method, template, now_ms)
             if endpoint.lists_models:
                 answer = await self._listing.answer(endpoint, principal, snapshot)
+            elif errand is not None:
+                call = errand.call(call)
+                trip = errand.trip(principal, call, snapshot, inbound, self._means, timeout_s)
+                choice, course = trip.choice, trip.course
+                sent = await edited(trip.edit, body)
+                keeper = await self._keeper(errand, principal, inbound, body)
+                kept = None if keeper is None else await keeper.kept()
             else:
                 choice, sent = await self._route(
                     principal, endpoint, call, body, snapshot, inbound, form
@@ -225,6 +243,13 @@ class Corridor:
             )
             await self._answer(exchange, reply, answer, head, principal)
             return
+        if kept is not None:
+            exchange = self._exchange(
+                inbound, endpoint, principal, call, head, body_bytes, event_id, self._lane()
+            )
+            request = await body_in_event(body, limits.event_body_bytes_max)
+            await self._answer(exchange, reply, kept.content, head, principal, kept, request)
+            return
         lane = self._lane()
         if lane is None:
             if not limits.serves_unmetered:
@@ -234,7 +259,6 @@ class Corridor:
         exchange = self._exchange(
             inbound, endpoint, principal, call, head, body_bytes, event_id, lane
         )
-        course = None
         if (
             choice.others
             and inbound.method == "POST"
@@ -253,7 +277,8 @@ class Corridor:
             body,
             sent,
             course,
-            incoming=incoming,
+            keeper,
+            incoming,
         )
         await passage.run(reply, timeout_s)
 
@@ -292,17 +317,41 @@ class Corridor:
         edit = partial(with_model, asked=call.model, model=choice.model)
         return choice, await edited(edit, body)
 
+    async def _keeper(
+        self,
+        errand: RouteErrand | CustomErrand,
+        principal: Principal,
+        inbound: Inbound,
+        body: bytes,
+    ) -> RouteKeeper | None:
+        """What keeps the answer of a call; None when it is not to be kept, or like no other."""
+        cache = self._means.cache
+        if cache is None or not errand.keeps_s:
+            return None
+        key = await edited(partial(errand.cache_key, principal, inbound.query), body)
+        return RouteKeeper(cache, key, errand.keeps_s) if key else None
+
     async def _answer(
-        self, exchange: Exchange, reply: Reply, answer: bytes, head: Head, principal: Principal
+        self,
+        exchange: Exchange,
+        reply: Reply,
+        answer: bytes,
+        head: Head,
+        principal: Principal,
+        kept: CachedAnswer | None = None,
+        request: Body = EMPTY_BODY,
     ) -> None:
         """What needs no provider: recorded as answered, without an attempt, and sent."""
+        content_type = "application/json" if kept is None else kept.content_type
         try:
             exchange.complete(
                 "answered",
                 200,
                 None,
+                request=request,
                 response=await body_in_event(answer, self._limits.event_body_bytes_max),
-                content_type="application/json",
+                content_type=content_type,
+                is_cache_hit=kept is not None,
                 metadata=head.metadata,
                 policy_id=principal.policy_id,
                 stores_request=principal.stores_request,
@@ -316,10 +365,15 @@ class Corridor:
         self._counters.answered += 1
         self._counters.succeeded += 1
         headers: HeaderPairs = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(answer)),
+            (b"content-type", content_type.encode("latin-1")),
             (b"x-request-id", to_text(exchange.event_id).encode()),
         ]
+        if kept is not None:
+            headers.append(CACHE_HIT)
+            if kept.is_stream:
+                await _replay(reply, headers, answer)
+                return
+        headers.append((b"content-length", b"%d" % len(answer)))
         await reply.whole(200, headers, answer)
 
     def _identify(self, head: Head, snapshot: Snapshot, endpoint: Endpoint | None) -> Principal:
@@ -431,7 +485,7 @@ class Corridor:
         event_id: bytes,
         lane: Lane | None,
     ) -> Exchange:
-        return Exchange(
+        exchange = Exchange(
             event_id,
             lane,
             Caller(principal.key_id, call.user_id, head.custom_id, principal.tags),
@@ -449,6 +503,9 @@ class Corridor:
             inbound.received_at_ns,
             time.monotonic_ns,
         )
+        if endpoint is not None and endpoint.route_id:
+            exchange.route_id = endpoint.route_id
+        return exchange
 
     async def _record_refusal(
         self,
@@ -522,6 +579,23 @@ def _swap_model(upload: Upload, form: FormReader, call: Call, choice: Choice) ->
     field = form.fields.get(b"model")
     if field is not None and choice.model is not None and choice.model != call.model:
         upload.swap = (field.start, field.end, choice.model.encode())
+
+
+def _errand_of(
+    endpoint: Endpoint, principal: Principal, snapshot: Snapshot
+) -> RouteErrand | CustomErrand:
+    """A call of what an operator described. Raises Refusal."""
+    if endpoint.kind == "route":
+        return RouteErrand(endpoint, principal, snapshot)
+    return CustomErrand(endpoint, snapshot)
+
+
+async def _replay(reply: Reply, headers: HeaderPairs, answer: bytes) -> None:
+    """A stream that was kept, as a stream."""
+    await reply.start(200, headers)
+    for at in range(0, len(answer), _REPLAY_PIECE_BYTES):
+        await reply.piece(answer[at : at + _REPLAY_PIECE_BYTES])
+    await reply.end()
 
 
 def _alternatives(

@@ -11,7 +11,7 @@ import msgspec
 from contracts.config.provider_settings import ModelAlias
 from gateway.configuration.snapshot import Snapshot
 from gateway.ports import Upstream, UpstreamError, UpstreamRequest
-from gateway.routing.targets import upstream_path
+from gateway.routing.targets import CUSTOM_DIALECT, upstream_path
 from gateway.values import Endpoint, Principal, Refusal, Target
 
 LIST_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -86,6 +86,7 @@ class Listing:
             target
             for setting_id in principal.setting_ids
             if (target := snapshot.target_by_setting.get(setting_id)) is not None
+            and target.provider.dialect != CUSTOM_DIALECT
         ]
         lists = await asyncio.gather(*(self._of(target, principal) for target in targets))
         if targets and all(models is None for models in lists):

@@ -53,6 +53,19 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     nats_creds: Annotated[str, _d("NATS credentials file")] = ""
     nats_tls_ca: Annotated[str, _d("CA file for NATS over TLS")] = ""
 
+    redis_url: Annotated[Secret, _d("keeps answers of routes; empty: from REDIS_HOSTS")] = Secret(
+        ""
+    )
+    redis_hosts: Annotated[str, _d("hosts, tried in order, comma separated")] = "localhost"
+    redis_port: Annotated[int, _d("port of Redis")] = 6379
+    redis_username: Annotated[str, _d("user")] = ""
+    redis_password: Annotated[Secret, _d("password")] = Secret("")
+    redis_tls: Annotated[bool, _d("connect to REDIS_HOSTS over TLS")] = False
+    route_cache_timeout: Annotated[
+        Duration, _d("longest wait for a kept answer; later is as if there were none")
+    ] = Duration(0.05)
+    route_cache_bytes_max: Annotated[int, _d("a longer answer of a route is not kept")] = _MIB
+
     secrets_key: Annotated[
         Secret, _d("what provider secrets are sealed with: 32 bytes in base64, newest first")
     ] = Secret("")

@@ -12,6 +12,10 @@ class Counters:
     __slots__ = (
         "answered",  # a provider's answer went out whole
         "broken_for_journal",  # an answer cut because its record could not be kept
+        "cache_hits",  # answers of routes that were kept
+        "cache_misses",  # looked for and not there
+        "cache_not_kept",  # answers that Redis could not take, or should not
+        "cache_unavailable",  # Redis did not answer, or not in time
         "client_left",  # gone before the answer was complete
         "internal",  # a bug of ours
         "metering_unavailable",  # refused because nothing could be kept
@@ -29,6 +33,10 @@ class Counters:
 
     answered: int
     broken_for_journal: int
+    cache_hits: int
+    cache_misses: int
+    cache_not_kept: int
+    cache_unavailable: int
     client_left: int
     internal: int
     metering_unavailable: int

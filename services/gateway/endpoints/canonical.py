@@ -17,14 +17,14 @@ class _Unclear(ValueError):
     pass
 
 
-def canonical_digest(body: bytes, *parts: bytes) -> bytes | None:
-    """SHA-256 of the parts and of what the body means; None when that is not clear.
+def canonical_digest(body: bytes, *parts: bytes) -> bytes:
+    """SHA-256 of the parts and of what the body means; empty when that is not clear.
 
     The order of members and space between tokens have no meaning. `1` and `1.0` differ, for some
     provider may see a difference. Not clear: no JSON, a member twice, too long or too deep.
     """
     if len(body) > BYTES_MAX:
-        return None
+        return b""
     try:
         value = json.loads(
             body,
@@ -36,7 +36,7 @@ def canonical_digest(body: bytes, *parts: bytes) -> bytes | None:
         text = "".join(_texts(value, 0))
         meaning = text.encode("utf-8", "surrogatepass")
     except (ValueError, RecursionError):
-        return None
+        return b""
     digest = sha256()
     for part in (*parts, meaning):
         digest.update(b"%d:" % len(part))

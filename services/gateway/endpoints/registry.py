@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.endpoints import bodies
 from gateway.endpoints.azure import can_report_usage
+from gateway.endpoints.described import PREFIXES, described
 from gateway.endpoints.operations import (
     PARSE_WITH_MODEL_IN_PATH,
     UNKNOWN,
@@ -131,12 +132,16 @@ class Registry:
                     self._found.clear()
                 self._found[key] = endpoint
         if endpoint.is_shared and _is_of_anthropic(headers):
+            if endpoint.kind:
+                return msgspec.structs.replace(endpoint, dialect="anthropic")
             return self._of_anthropic.get(key) or _found_in(
                 _ROOT_OF_ANTHROPIC, method, path, segments_of(path)
             )
         return endpoint
 
     def _find(self, method: str, path: str) -> Endpoint | None:
+        if path.startswith(PREFIXES):
+            return described(method, path)
         if method not in _METHODS or not path.startswith(("/v1/", _PROVIDERS)):
             return None
         segments = segments_of(path)

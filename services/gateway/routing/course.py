@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 from gateway.ports import UpstreamError
 from gateway.routing.attempts import Schedule, is_retryable
 from gateway.routing.health import speaks_against
+from gateway.routing.plan import Choice
 from gateway.values import Endpoint, Target
 
 
@@ -52,6 +53,17 @@ class Course(Protocol):
     ) -> Leg | None:
         """What follows a failed attempt, None at the end. `error` is None for an answer turned down."""
         ...
+
+
+class Trip(NamedTuple):
+    """Where a call goes first, how the body is made that goes there, and where it goes on to.
+
+    `edit` raises Refusal for a body that it cannot edit.
+    """
+
+    choice: Choice
+    edit: Callable[[bytes], bytes]
+    course: Course | None
 
 
 class Alternatives:

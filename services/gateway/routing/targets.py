@@ -9,11 +9,17 @@ from urllib.parse import urlsplit
 from contracts.config.provider_settings import ProviderSetting
 from contracts.exchange import SettingRef
 from gateway.ports import Origin
-from gateway.values import Provider, Target
+from gateway.values import AuthHeaders, Provider, Target
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9-]{1,63}").fullmatch
 _HOST: Final = re.compile(r"[A-Za-z0-9._:-]+").fullmatch
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]+").fullmatch
+
+CUSTOM_DIALECT: Final = "custom"
+"""Of providers that an operator described: no path of a vendor's API leads to them."""
+_BY_NAME: Final = "member:"
+_NOWHERE: Final = Origin("https", "custom.invalid", 443)
 
 
 class BadBaseUrl(ValueError):
@@ -87,16 +93,26 @@ def make_target(
     secrets: dict[str, str],
     providers: dict[str, Provider],
 ) -> Target:
-    """Raises KeyError for an unknown provider, BadBaseUrl for a base that cannot be called."""
-    provider = providers[setting.provider]
+    """Raises BadBaseUrl for a base that cannot be called.
+
+    A provider that is not among `providers` is one that an operator described: where to call it is
+    with its paths, and which of the values it is shown, too.
+    """
+    provider = providers.get(setting.provider)
     values = setting.setting | secrets
-    origin, base_path = parse_base(base_of(provider, values))
+    if provider is None:
+        provider = Provider(setting.provider, {CUSTOM_DIALECT: _no_headers}, (), "")
+        origin, base_path = _NOWHERE, b""
+        auth = _auth_by_name(values)
+    else:
+        origin, base_path = parse_base(base_of(provider, values))
+        auth = {dialect: make(values) for dialect, make in provider.auth.items()}
     return Target(
         ref=SettingRef(setting.id, revision, setting.provider),
         provider=provider,
         origin=origin,
         base_path=base_path,
-        auth_headers={dialect: auth(values) for dialect, auth in provider.auth.items()},
+        auth_headers=auth,
         secrets=tuple(value.encode("latin-1") for value in secrets.values() if len(value) >= 8),
         allowed_models=frozenset(setting.allowed_models),
         cost_map=None if setting.cost_map is None else setting.cost_map.encode(),
@@ -104,3 +120,21 @@ def make_target(
         weight=setting.weight,
         priority=setting.priority,
     )
+
+
+def auth_of_custom(target: Target, member: str) -> AuthHeaders | None:
+    """How a custom provider is shown the member of its setting; None when it holds none such."""
+    return target.auth_headers.get(_BY_NAME + member)
+
+
+def _auth_by_name(values: Mapping[str, str]) -> dict[str, AuthHeaders]:
+    """Which member is the credential is said elsewhere, and may change: a header for each."""
+    headers: dict[str, AuthHeaders] = {CUSTOM_DIALECT: ()}
+    for name, value in values.items():
+        if _HEADER_SAFE(value):
+            headers[_BY_NAME + name] = ((b"authorization", b"Bearer " + value.encode("ascii")),)
+    return headers
+
+
+def _no_headers(_: Mapping[str, str]) -> AuthHeaders:
+    return ()

@@ -1,0 +1,245 @@
+"""Answers of routes that are kept: who is given them, how they are marked, and Redis being away."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from support.echo_provider import EchoProvider
+from support.events import completed
+from support.programs import Gateway
+from support.servers import RunningServer
+from support.stores import NatsServer, PostgresDatabase
+
+from gateway.endpoints.canonical import BYTES_MAX, canonical_digest
+from infra.embedded.redis import REDIS
+
+ANSWER = b'{"id":"x","model":"m","usage":{"prompt_tokens":3,"completion_tokens":4}}'
+ASK = {"messages": [{"role": "user", "content": "hi"}], "temperature": 0.5, "n": 1}
+STREAM = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: [DONE]\n\n'
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A Redis for the tests of this file."""
+    server = RunningServer(REDIS, tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    tmp_path_factory: pytest.TempPathFactory,
+    bus: NatsServer,
+    module_postgres: PostgresDatabase,
+    redis: RunningServer,
+) -> Iterator[Gateway]:
+    """A gateway that keeps answers of up to 10,000 bytes."""
+    directory: Path = tmp_path_factory.mktemp("gateway")
+    program = Gateway(
+        directory,
+        {
+            "NATS_URL": bus.url,
+            "POSTGRES_URL": module_postgres.url,
+            "REDIS_URL": redis.url,
+            "ROUTE_CACHE_BYTES_MAX": "10000",
+            # Kept answers are looked for on a machine that runs many tests.
+            "ROUTE_CACHE_TIMEOUT": "2s",
+        },
+    )
+    program.start_ready()
+    yield program
+    program.kill()
+
+
+class Cached:
+    """A route that keeps answers, and two keys that may use it."""
+
+    def __init__(self, gateway: Gateway, url: str, name: str, ttl: str) -> None:
+        self.gateway = gateway
+        self.name = name
+        setting = gateway.setting(url)
+        self.keys = [f"sk-{name}-{n}" for n in range(2)]
+        found = [gateway.key(key, setting)["keyId"] for key in self.keys]
+        answer = httpx.post(
+            f"{gateway.admin_url}/api/routes",
+            json={
+                "name": name,
+                "path": f"/{name}",
+                "keyIds": found,
+                "steps": [{"provider": "openai", "model": "m"}],
+                "cacheConfig": {"enabled": True, "ttl": ttl},
+            },
+        )
+        assert answer.status_code == 200, answer.text
+        self.id = answer.json()["id"]
+
+    def ask(self, ask: object = None, key: int = 0, **headers: str) -> httpx.Response:
+        content = ask if isinstance(ask, bytes) else json.dumps(ASK if ask is None else ask)
+        for _ in range(100):
+            answer = httpx.post(
+                f"{self.gateway.proxy_url}/api/routes/{self.name}",
+                content=content,
+                headers={"authorization": f"Bearer {self.keys[key]}", **headers},
+                timeout=20,
+            )
+            if answer.status_code != 404:
+                break
+        return answer
+
+    def mark(self, *args: object, **options: object) -> str:
+        """What a call is told of where its answer is from, once what came before is kept."""
+        return str(self.ask(*args, **options).headers["x-tollway-cache"])
+
+    def until_hit(self, *args: object, **options: object) -> httpx.Response:
+        """Answers are kept behind the call's back."""
+        deadline = time.monotonic() + 10
+        while True:
+            answer = self.ask(*args, **options)
+            if answer.headers["x-tollway-cache"] == "hit" or time.monotonic() > deadline:
+                return answer
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def cached(gateway: Gateway, echo: EchoProvider, request: pytest.FixtureRequest) -> Cached:
+    """Named after the test."""
+    echo.heard.clear()
+    echo.tell(ANSWER)
+    return Cached(gateway, echo.url, request.node.name, "1h")
+
+
+def test_the_same_call_is_answered_without_the_provider(
+    cached: Cached, echo: EchoProvider, bus: NatsServer
+):
+    """The same bytes, marked, and in the books as of no provider, with nothing tried."""
+    assert cached.mark() == "miss"
+    hit = cached.until_hit()
+    asked = len(echo.heard)
+    again = cached.ask(**{"x-custom-event-id": "a-hit"})
+
+    assert (hit.content, again.content) == (ANSWER, ANSWER)
+    assert hit.headers["content-type"] == "application/json"
+    assert again.headers["x-request-id"] != hit.headers["x-request-id"]
+    assert len(echo.heard) == asked
+    event = completed(bus, "a-hit")
+    assert (event.is_cache_hit, event.attempts, event.status) == (True, (), 200)
+    assert event.route_id == cached.id
+    assert event.response.content == ANSWER
+
+
+def test_writing_the_same_body_otherwise_is_the_same_call(cached: Cached):
+    """The order of members and space have no meaning."""
+    cached.until_hit()
+    otherwise = json.dumps(dict(reversed(ASK.items())), indent=2).encode()
+
+    assert cached.mark(otherwise) == "hit"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"temperature": 0.6},
+        {"n": 1.0},
+        {"tools": []},
+        {"user": "u"},
+        {"model": "other"},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]},
+    ],
+)
+def test_whatever_else_differs_makes_another_call(cached: Cached, changes: dict[str, object]):
+    """All of the body is looked at, not the messages alone."""
+    cached.until_hit()
+
+    assert cached.mark({**ASK, **changes}) == "miss"
+
+
+def test_no_key_is_given_what_another_was_answered(cached: Cached):
+    """Tenants do not share answers."""
+    cached.until_hit()
+
+    assert cached.mark(key=1) == "miss"
+
+
+def test_a_changed_route_forgets(cached: Cached):
+    """Its answers might be others now."""
+    cached.until_hit()
+    url = f"{cached.gateway.admin_url}/api/routes/{cached.id}"
+    steps = [{"provider": "openai", "model": "n"}]
+    assert httpx.patch(url, json={"steps": steps}).status_code == 200
+    deadline = time.monotonic() + 5
+    while cached.ask(**{"x-n": "1"}).headers["x-tollway-cache"] == "hit":
+        assert time.monotonic() < deadline
+
+
+def test_streams_are_kept_as_streams(cached: Cached, echo: EchoProvider, bus: NatsServer):
+    """Byte for byte what the first client got, and as what it is."""
+    echo.tell(STREAM, content_type="text/event-stream")
+    ask = {**ASK, "stream": True}
+    assert cached.mark(ask) == "miss"
+    hit = cached.until_hit(ask, **{"x-custom-event-id": "a-stream"})
+
+    assert hit.content == STREAM
+    assert hit.headers["content-type"] == "text/event-stream"
+    assert "content-length" not in hit.headers
+    assert cached.mark() == "miss"
+
+
+@pytest.mark.parametrize("kind", ["error", "long", "cut"])
+def test_only_whole_good_answers_of_a_decent_size_are_kept(
+    cached: Cached, echo: EchoProvider, kind: str
+):
+    """Not an error, nothing over the limit, no stream that does not show its end."""
+    ask: dict[str, object] = dict(ASK)
+    if kind == "error":
+        echo.tell(b'{"error":{}}', status=400)
+    elif kind == "long":
+        echo.tell(b'{"a":"' + b"x" * 10_000 + b'"}')
+    else:
+        echo.tell(STREAM.partition(b"data: [DONE]")[0], content_type="text/event-stream")
+        ask["stream"] = True
+    cached.ask(ask)
+    time.sleep(0.2)
+
+    assert cached.mark(ask) == "miss"
+    assert len(echo.heard) == 2
+
+
+def test_answers_are_forgotten_in_time(gateway: Gateway, echo: EchoProvider):
+    """The route's ttl."""
+    echo.tell(ANSWER)
+    cached = Cached(gateway, echo.url, "short", "300ms")
+    cached.until_hit()
+    time.sleep(0.35)
+
+    assert cached.mark() == "miss"
+
+
+def test_without_redis_every_call_is_a_miss(cached: Cached, redis: RunningServer, gateway: Gateway):
+    """Answered all the same; kept again once it is back."""
+    cached.until_hit()
+    redis.kill()
+    try:
+        assert cached.ask().status_code == 200
+        assert cached.mark() == "miss"
+    finally:
+        redis.start()
+    assert cached.until_hit().headers["x-tollway-cache"] == "hit"
+
+
+def test_a_body_whose_meaning_is_not_clear_is_like_no_other():
+    """A member twice, numbers that are none, too long, too deep, no JSON."""
+    unclear = [b'{"a":1,"a":1}', b'{"a":NaN}', b"[" * 5000 + b"]" * 5000, b"{", b"\xff"]
+
+    assert not any(canonical_digest(body) for body in unclear)
+    assert not canonical_digest(b'"' + b"x" * BYTES_MAX + b'"')
+
+
+def test_parts_of_a_key_do_not_run_into_each_other():
+    """Nor a number into a text that looks like it."""
+    assert canonical_digest(b"{}", b"a", b"bc") != canonical_digest(b"{}", b"ab", b"c")
+    assert canonical_digest(b'{"a":1}') != canonical_digest(b'{"a":"1"}')
+    assert canonical_digest(b"[[],[]]") != canonical_digest(b"[[[]]]")
+    assert canonical_digest(b'{"a":"\\u00e9"}') == canonical_digest('{"a":"é"}'.encode())
