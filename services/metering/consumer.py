@@ -123,6 +123,7 @@ class Consumer:
     ) -> Stores | None:
         """Be heard before the first share is taken; None when told to stop."""
         while not stop.is_set():
+            link.raise_if_closed()
             try:
                 checkpoints = await open_bucket(link, subjects.CHECKPOINTS_BUCKET)
                 books = await open_bucket(link, subjects.PRICE_BOOKS_BUCKET)
@@ -139,6 +140,8 @@ class Consumer:
     async def _take_turns(self, handover: Handover, stores: Stores, stop: asyncio.Event) -> None:
         purged_at = time.monotonic()
         while not stop.is_set():
+            # The process ends, and its supervisor starts one that connects anew.
+            stores.link.raise_if_closed()
             self._held.raise_bugs()
             self._held.change.clear()
             pause_s = float(self._settings.member_interval)

@@ -17,6 +17,7 @@ class ResettingProxy:
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 4222
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
         self.resets = 0
         self.passed_bytes = 0
 
@@ -46,6 +47,12 @@ class ResettingProxy:
             writer.transport.abort()
         self._writers.clear()
 
+    def say(self, line: bytes) -> None:
+        """Every client hears this of its server, and is hung up on."""
+        for client in self._clients:
+            client.write(line)
+            client.close()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
@@ -53,8 +60,10 @@ class ResettingProxy:
             writer.transport.abort()
             return
         self._writers |= {writer, up_writer}
+        self._clients.add(writer)
         await asyncio.gather(self._copy(reader, up_writer), self._copy(up_reader, writer))
         self._writers -= {writer, up_writer}
+        self._clients.discard(writer)
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

@@ -44,6 +44,24 @@ async def test_connections_cut_by_resets_lose_nothing(
         assert journal.counts.publish_unavailable > 0
 
 
+async def test_a_connection_that_the_server_ends_for_good_is_made_anew(
+    directory: Path, nats_server: NatsServer, meter: ReferenceMeter
+) -> None:
+    """Expired credentials, say: what is appended afterwards is shipped, and asking is heard."""
+    async with (
+        ResettingProxy(nats_server.url) as proxy,
+        shipping(directory, proxy.url, quick(journal_lanes=1, resend_after=NEVER)) as journal,
+    ):
+        writer = Writer(journal)
+        await _ship_some(writer, 10)
+        for _ in range(2):
+            proxy.say(b"-ERR 'User Authentication Expired'\r\n")
+            await asyncio.sleep(0.05)
+            await _ship_some(writer, 10)
+        await meter.run_until(lambda: len(meter.payloads()) == writer.total)
+        writer.assert_booked_in_order(meter)
+
+
 @pytest.mark.parametrize("checks_gap", [True, False])
 async def test_a_parcel_lost_by_the_stream_is_sent_again_when_asked(
     directory: Path, nats_server: NatsServer, meter: ReferenceMeter, checks_gap: bool

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from journal.resetting_proxy import ResettingProxy
 from metering_events import make_admitted
 from metering_proxy import HttpProxy, first_insert
 from metering_shipping import eventually, exchanges
@@ -290,3 +291,26 @@ async def test_commands_audit_declare_a_loss_and_resync(stack: Stack, consumers:
     status, output = await consumers.command("audit")
     assert status == 1
     assert "booked, but not in the ledger" in output
+
+
+async def test_a_consumer_whose_connection_is_ended_for_good_ends_to_be_started_again(
+    stack: Stack, consumers: Consumers
+) -> None:
+    """Expired credentials, say: it would otherwise wait for ever for a connection that is closed."""
+    shipper = await stack.shipper()
+    async with ResettingProxy(stack.nats_url) as proxy:
+        process = consumers.start(1, NATS_URL=proxy.url, DRAIN_S="1")
+        shipper.write(exchanges(5))
+        await shipper.ship()
+        await eventually(lambda: has_booked(stack, 5))
+        proxy.say(b"-ERR 'User Authentication Expired'\r\n")
+
+        async def has_ended() -> bool:
+            return process.poll() is not None
+
+        await eventually(has_ended)
+        assert process.returncode == 1
+        consumers.start(1, NATS_URL=proxy.url)
+        shipper.write(exchanges(5))
+        await shipper.ship()
+        await eventually(lambda: has_booked(stack, 10))

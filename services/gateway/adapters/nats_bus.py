@@ -70,6 +70,7 @@ class NatsBus:
         self._subscriptions: dict[bytes, Subscription] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._denied: tuple[float, str] = (0.0, "")
+        self._is_closing = False
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -103,6 +104,7 @@ class NatsBus:
 
     async def close(self) -> None:
         """Close the connection; nothing is sent afterwards."""
+        self._is_closing = True
         tasks = [*self._tasks, *([self._connecting] if self._connecting else [])]
         for task in tasks:
             task.cancel()
@@ -177,12 +179,28 @@ class NatsBus:
             raise BusUnavailable("not connected")
         return self._stream
 
+    async def _on_closed(self) -> None:
+        # The library gives a connection up for good when the server names an error, such as
+        # credentials that have expired; the file may hold new ones by now.
+        if self._is_closing:
+            return
+        log.error("NATS closed the connection: %s", self._client.last_error)
+        self._stream = None
+        self._subscriptions.clear()
+        self._client = Client()
+        self._connecting = asyncio.get_running_loop().create_task(self._connect_anew())
+
+    async def _connect_anew(self) -> None:
+        await asyncio.sleep(_RECONNECT_WAIT_S)
+        await self._connect()
+
     async def _connect(self) -> None:
         await self._client.connect(
             self._servers,
             name="tollway gateway journal",
             error_cb=self._on_error,
             reconnected_cb=self._on_connected,
+            closed_cb=self._on_closed,
             connect_timeout=_CONNECT_TIMEOUT_S,
             reconnect_time_wait=_RECONNECT_WAIT_S,  # type: ignore[arg-type]
             max_reconnect_attempts=-1,

@@ -16,6 +16,10 @@ from metering.ports import Superseded, Unavailable
 _CONNECT_TIMEOUT_S: Final = 5
 
 
+class LinkClosed(Exception):
+    """The connection is closed for good, by an error that the server stated."""
+
+
 class NatsLink:
     """A connection that comes back by itself, and JetStream over it."""
 
@@ -56,6 +60,12 @@ class NatsLink:
             )
         links.append(cls(client, timeout_s))
         return links[0]
+
+    def raise_if_closed(self) -> None:
+        """Raises LinkClosed: lost connections come back, but the library gives up one whose server
+        named an error, such as credentials that have expired."""
+        if self.client.is_closed:
+            raise LinkClosed(f"NATS closed the connection: {self.client.last_error}")
 
     async def close(self) -> None:
         """Close the connection; nothing is sent after."""
