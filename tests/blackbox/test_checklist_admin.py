@@ -987,13 +987,23 @@ def test_45_steps_must_go_together(api, make_key, mark):
     )
 
 
-def test_46_a_deleted_route_is_gone(api, make_key, mark):
-    """An unknown one is 404, a deletion is 200 with nothing in it."""
-    made = good(api.post(ROUTES, json=route_body(mark, make_key()["keyId"])))
+def test_46_a_deleted_route_is_gone(api, data, make_key, mark, provider):
+    """It serves no more; an unknown one is 404, a deletion is 200 with nothing in it."""
+    setting = make_setting(api, setting={"apikey": "k", "url": provider})
+    key_id = make_key(key=mark, settingId=setting["id"])["keyId"]
+    made = good(api.post(ROUTES, json=route_body(mark, key_id)))
     path = f"{ROUTES}/{made['id']}"
     assert good(api.get(path)) == made
     assert made in good(api.get(ROUTES))
 
+    def call() -> httpx.Response:
+        return data.post(
+            f"/api/routes/{mark}",
+            headers={"x-api-key": mark},
+            json={"messages": [{"role": "user", "content": "hi"}]},
+        )
+
+    assert eventually(call, 200).status_code == 200
     for one in (path, path, f"{ROUTES}/unknown"):
         answer = api.delete(one)
         assert (answer.status_code, answer.content) == (200, b"")
@@ -1007,6 +1017,8 @@ def test_46_a_deleted_route_is_gone(api, make_key, mark):
             f"route is not found for id: {one.rpartition('/')[2]}",
         )
     assert made not in good(api.get(ROUTES))
+    gone = eventually(call, 404)
+    assert (gone.status_code, gone.json()["error"]["message"]) == (404, "route not found")
 
 
 # Policies and users
