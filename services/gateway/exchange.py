@@ -28,7 +28,7 @@ from gateway.endpoints.bodies import HIDING, MAY_NAME_MODEL, SILENT, silent
 from gateway.endpoints.forms import FormReader, boundary_of, call_of_form, form_of, is_form
 from gateway.endpoints.splices import with_model
 from gateway.entitlements.access import check_access, check_call
-from gateway.entitlements.prices import check_endpoint, check_readable
+from gateway.entitlements.prices import check_endpoint, excused
 from gateway.identity.authenticate import authenticate
 from gateway.identity.head import sort_headers
 from gateway.identity.query import credential_in, without_credentials
@@ -298,7 +298,8 @@ class Corridor:
             wish = wish_of(call.model, principal, snapshot.aliases, snapshot.target_by_setting)
             if wish is not None and call.model not in (principal.allowed_models or ()):
                 gated = msgspec.structs.replace(call, model=wish.model)
-        check_readable(principal, call)
+        if call.hides_model:
+            call = gated = excused(principal, endpoint, call)
         check_call(
             principal,
             gated,

@@ -1,5 +1,7 @@
 """What a key with a list of models, or with a budget, may not do because nobody could check it."""
 
+import msgspec
+
 from gateway.values import Call, Endpoint, Principal, Refusal
 
 
@@ -18,6 +20,15 @@ def check_endpoint(principal: Principal, endpoint: Endpoint, *, opens_accounts: 
             "what this path costs cannot be known from its answer, so that a key with limits needs"
             " allowUnmeteredPaths for it",
         )
+
+
+def excused(principal: Principal, endpoint: Endpoint, call: Call) -> Call:
+    """The call, no longer said to hide its model where a key may use paths without a price: which
+    models a batch holds is in a file at the provider.
+    """
+    if endpoint.is_priced or not principal.allows_unmetered_paths:
+        return call
+    return msgspec.structs.replace(call, hides_model=False)
 
 
 def check_readable(principal: Principal, call: Call) -> None:

@@ -1,0 +1,368 @@
+"""Providers, dialects and keys as clients meet them: who is called, as whom, and what is refused."""
+
+import json
+from collections.abc import Iterator
+from http.client import HTTPConnection
+
+import httpx
+import pytest
+from support.echo_provider import EchoProvider
+from support.programs import Gateway
+
+CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
+MESSAGE = {"model": "claude-sonnet-4-5", "max_tokens": 9, "messages": CHAT["messages"]}
+SECRET = "sk-of-the-provider-0123"
+
+
+@pytest.fixture(scope="module")
+def settings(gateway: Gateway, echo: EchoProvider) -> dict[str, str]:
+    """A setting of every provider, all of them calling the same server."""
+    extra = {"azure": {"resourceName": "mine"}}
+    return {
+        name: gateway.setting(
+            echo.url,
+            provider=name,
+            setting={"apikey": SECRET, "url": echo.url, **extra.get(name, {})},
+        )
+        for name in (
+            "openai",
+            "anthropic",
+            "azure",
+            "vllm",
+            "deepinfra",
+            "gemini",
+            "mistral",
+            "groq",
+            "openrouter",
+            "ollama",
+            "deepseek",
+        )
+    }
+
+
+@pytest.fixture(scope="module")
+def all_key(gateway: Gateway, settings: dict[str, str]) -> str:
+    """A key with a setting of every provider, OpenAI's first."""
+    gateway.key("sk-all", settings["openai"], settingIds=list(settings.values()))
+    return "sk-all"
+
+
+@pytest.fixture
+def client(gateway: Gateway, all_key: str, echo: EchoProvider) -> Iterator[httpx.Client]:
+    """Calls the data plane with that key."""
+    echo.heard.clear()
+    echo.tell(b"{}")
+    headers = {"authorization": f"Bearer {all_key}"}
+    with httpx.Client(base_url=gateway.proxy_url, headers=headers, timeout=10) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "header"),
+    [
+        ("openai/v1/chat/completions", "/v1/chat/completions", "authorization"),
+        ("anthropic/v1/messages", "/v1/messages", "x-api-key"),
+        ("anthropic/v1/chat/completions", "/v1/chat/completions", "authorization"),
+        (
+            "azure/openai/deployments/my-4o/chat/completions?api-version=2024-10-21",
+            "/openai/deployments/my-4o/chat/completions?api-version=2024-10-21",
+            "api-key",
+        ),
+        ("azure/openai/v1/responses", "/openai/v1/responses", "api-key"),
+        ("vllm/v1/completions", "/v1/completions", "authorization"),
+        ("deepinfra/v1/embeddings", "/embeddings", "authorization"),
+        ("gemini/v1/chat/completions", "/chat/completions", "authorization"),
+        ("mistral/v1/fim/completions", "/v1/fim/completions", "authorization"),
+        ("groq/v1/audio/speech", "/v1/audio/speech", "authorization"),
+        ("openrouter/v1/chat/completions", "/v1/chat/completions", "authorization"),
+        ("ollama/v1/chat/completions", "/v1/chat/completions", "authorization"),
+        ("deepseek/v1/chat/completions", "/v1/chat/completions", "authorization"),
+    ],
+)
+def test_each_provider_is_called_its_own_way(client, echo, path, target, header):
+    """The path under its base, its credential where it looks for one, and nobody else's."""
+    answer = client.post(f"/api/providers/{path}", json=CHAT, headers={"x-goog-api-key": "mine"})
+
+    assert answer.status_code == 200
+    (heard,) = echo.heard
+    assert heard.target == target
+    shown = {
+        name: value
+        for name, value in heard.headers.items()
+        if name in {"authorization", "x-api-key", "api-key", "x-goog-api-key"}
+    }
+    assert shown == {header: f"Bearer {SECRET}" if header == "authorization" else SECRET}
+
+
+@pytest.mark.parametrize(
+    ("path", "asks"),
+    [
+        ("openai/v1/chat/completions", True),
+        ("openai/v1/completions", True),
+        ("openai/v1/responses", False),
+        ("anthropic/v1/messages", False),
+        ("mistral/v1/chat/completions", False),
+        ("openrouter/v1/chat/completions", False),
+        ("deepseek/v1/chat/completions", True),
+        ("azure/openai/deployments/d/chat/completions?api-version=2024-10-21", True),
+        ("azure/openai/deployments/d/chat/completions?api-version=2024-02-01", False),
+        ("azure/openai/deployments/d/chat/completions", False),
+        ("azure/openai/v1/chat/completions", True),
+    ],
+)
+def test_usage_is_asked_for_where_the_provider_knows_how(client, echo, path, asks):
+    """Only there is the body another one than the client's."""
+    body = json.dumps({**CHAT, "stream": True}).encode()
+
+    client.post(f"/api/providers/{path}", content=body)
+
+    (heard,) = echo.heard
+    assert (heard.body != body) is asks
+    assert (b'"include_usage":true' in heard.body) is asks
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"headers": {"x-api-key": "sk-all"}},
+        {"headers": {"api-key": "sk-all"}},
+        {"headers": {"authorization": "Token sk-all"}},
+        {"headers": {"x-goog-api-key": "sk-all"}},
+        {"params": {"key": "sk-all", "a": "1"}},
+        {"params": {"api_key": "sk-all", "a": "1"}},
+        {"headers": {"x-api-key": "sk-all", "api-key": "no", "authorization": "Bearer no"}},
+        {"headers": {"api-key": "sk-all", "authorization": "Bearer no"}},
+    ],
+)
+def test_a_key_may_come_in_any_dialect_s_place_and_stays_here(gateway, client, echo, sent):
+    """In the order x-api-key, api-key, Authorization; no client credential reaches a provider."""
+    url = f"{gateway.proxy_url}/v1/chat/completions"
+    answer = httpx.post(url, json=CHAT, timeout=10, **sent)
+
+    assert answer.status_code == 200
+    (heard,) = echo.heard
+    assert "sk-all" not in heard.target + str(heard.headers)
+    assert heard.target.partition("?")[2] == ("a=1" if "params" in sent else "")
+
+
+@pytest.mark.parametrize(
+    ("send", "status", "kind"),
+    [
+        ({"headers": {"x-api-key": "sk-nobody"}}, 401, "authentication_error"),
+        ({"content": b"no json"}, 400, "invalid_request_error"),
+        ({"content": b"{}"}, 400, "invalid_request_error"),
+    ],
+)
+def test_anthropic_s_paths_refuse_in_anthropic_s_shape(client, send, status, kind):
+    """Under the provider's prefix and under the plain root."""
+    for path in ("/api/providers/anthropic/v1/messages", "/v1/messages"):
+        answer = client.post(path, **{"json": MESSAGE, **send} if "content" not in send else send)
+
+        assert answer.status_code == status
+        shown = answer.json()
+        assert (shown["type"], shown["error"]["type"]) == ("error", kind)
+        assert set(shown["error"]) == {"type", "message"}
+        ids = {answer.headers["x-request-id"], answer.headers["request-id"], shown["request_id"]}
+        assert len(ids) == 1
+
+
+def test_errors_of_ours_name_their_code_in_openai_s_shape(client):
+    """Unknown paths and methods too, each with a request id and open to any page."""
+    answer = client.post("/nowhere", json=CHAT)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/../v1/chat/completions",
+        "/v1/%2e%2e/chat/completions",
+        "/v1/files/%2E%2e%2Fmodels",
+        "/v1/new%2fthing",
+        "/v1/new%5cthing",
+        "/v1/new\\thing",
+        "/v1//organization/costs",
+        "/v1/files/a%00b",
+        "/api/providers/anthropic/v1/./messages",
+        "/v1/x/%252e%252e/y",
+    ],
+)
+def test_paths_that_a_provider_could_read_otherwise_are_refused(gateway, all_key, echo, path):
+    """400, and nobody is asked."""
+    echo.heard.clear()
+    # httpx would tidy the path up.
+    connection = HTTPConnection("127.0.0.1", gateway.proxy_port, timeout=10)
+    connection.request("POST", path, json.dumps(CHAT), {"x-api-key": all_key})
+
+    assert connection.getresponse().status == 400
+    connection.close()
+    assert not echo.heard
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/organization/costs", "/v1/%6Frganization/costs", "/v1/organization;a/costs"]
+)
+def test_the_account_at_the_provider_is_closed(client, echo, path):
+    """However it is written."""
+    for prefix in ("", "/api/providers/openai"):
+        answer = client.get(prefix + path)
+
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "path_not_allowed")
+    assert not echo.heard
+
+
+def test_pages_of_any_origin_may_ask_and_read(client, echo):
+    """A preflight is answered without a key; every answer names the origin that asked."""
+    asked = {
+        "origin": "https://page.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "x-api-key, x-custom",
+    }
+    preflight = client.options("/v1/chat/completions", headers=asked)
+    echo.tell(b"{}", access_control_allow_origin="https://provider.example")
+    answer = client.post("/v1/chat/completions", json=CHAT, headers={"origin": asked["origin"]})
+
+    assert preflight.status_code == 204
+    allowed = {
+        name.removeprefix("access-control-"): value
+        for name, value in preflight.headers.items()
+        if name.startswith("access-control-")
+    }
+    assert allowed == {
+        "allow-origin": "https://page.example",
+        "allow-methods": "POST",
+        "allow-headers": "x-api-key, x-custom",
+        "max-age": "3600",
+    }
+    assert answer.headers.get_list("access-control-allow-origin") == ["https://page.example"]
+
+
+def test_a_provider_s_own_credential_never_comes_down(client, echo):
+    """Repeated in an error's body or headers, it is starred out."""
+    echo.tell(
+        json.dumps({"error": {"message": f"bad key {SECRET}"}}).encode(),
+        status=401,
+        x_echo=f"Bearer {SECRET}",
+    )
+
+    answer = client.post("/v1/chat/completions", json=CHAT)
+
+    assert answer.status_code == 401
+    assert SECRET not in answer.text + str(answer.headers)
+    assert answer.json()["error"]["message"] == "bad key ********"
+
+
+@pytest.mark.parametrize(("status", "method"), [(204, "DELETE"), (304, "GET"), (200, "HEAD")])
+def test_answers_without_a_body_stay_without_one(client, echo, status, method):
+    """And a HEAD tells the length that a GET would have."""
+    echo.tell(b"12345", status=status, etag='"x"')
+
+    answer = client.request(method, "/v1/files/f-1")
+
+    assert (answer.status_code, answer.content) == (status, b"")
+    assert answer.headers["etag"] == '"x"'
+    assert answer.headers.get("content-length") == ("5" if method == "HEAD" else None)
+
+
+def test_the_plain_root_goes_by_the_model(client, echo, settings):
+    """Its vendor's setting where the name tells, the one that is named, the first otherwise."""
+    hosts = []
+    for model, sent in [
+        ("gpt-4o", "gpt-4o"),
+        ("claude-sonnet-4-5", "claude-sonnet-4-5"),
+        ("mistral/any", "any"),
+        ("openrouter/meta/llama", "meta/llama"),
+        ("nobody/llama", "nobody/llama"),
+    ]:
+        echo.heard.clear()
+        body = json.dumps({"n": 1, "model": model, "messages": []}).encode()
+        assert client.post("/v1/chat/completions", content=body).status_code == 200
+        (heard,) = echo.heard
+        # But for its model the body is the client's own.
+        assert heard.body == body.replace(model.encode(), sent.encode())
+        hosts.append(heard.target)
+    assert len(hosts) == 5
+
+
+def test_a_model_that_two_readers_would_read_differently_is_not_rewritten(client, echo):
+    """400 instead of a guess at which of the two the provider takes."""
+    body = b'{"model":"mistral/a","mod\\u0065l":"mistral/b","messages":[]}'
+
+    answer = client.post("/v1/chat/completions", content=body)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_model")
+    assert not echo.heard
+
+
+@pytest.mark.parametrize(
+    ("provider", "path", "right"),
+    [
+        ("openai", "/v1/messages", "/v1/chat/completions"),
+        ("anthropic", "/v1/embeddings", "/v1/messages"),
+        ("anthropic", "/v1/chat/completions", "/v1/messages"),
+    ],
+)
+def test_another_dialect_is_not_translated(gateway, echo, settings, provider, path, right):
+    """400 that names the path to take."""
+    key = f"sk-only-{provider}-{path}"
+    gateway.key(key, settings[provider])
+    echo.heard.clear()
+
+    answer = httpx.post(
+        f"{gateway.proxy_url}{path}", json={"model": "m"}, headers={"x-api-key": key}
+    )
+
+    assert answer.status_code == 400
+    assert right in answer.json()["error"]["message"]
+    assert not echo.heard
+
+
+def test_a_key_with_a_list_of_models_cannot_hide_one(gateway, echo, settings):
+    """Not in a body that nobody can read, not behind a path whose price nobody knows."""
+    gateway.key("sk-listed", settings["openai"], allowedModels=["gpt-4o"])
+    gateway.key(
+        "sk-trusted", settings["openai"], allowedModels=["gpt-4o"], allowUnmeteredPaths=True
+    )
+    echo.tell(b"{}")
+
+    def post(key: str, path: str, body: bytes) -> tuple[int, str]:
+        answer = httpx.post(
+            f"{gateway.proxy_url}/v1{path}", content=body, headers={"x-api-key": key}
+        )
+        return answer.status_code, answer.json().get("error", {}).get("code", "")
+
+    hidden = (403, "model_not_allowed")
+    assert post("sk-listed", "/responses", b'{"model":"o1"}') == hidden
+    assert post("sk-listed", "/responses", b"\x1f\x8bzipped") == hidden
+    assert post("sk-listed", "/responses", b'{"model":["o1"]}') == hidden
+    assert post("sk-listed", "/responses", b"[]") == hidden
+    assert post("sk-listed", "/responses", b'{"model":"gpt-4o"}') == (200, "")
+    assert post("sk-listed", "/batches", b'{"input_file_id":"f"}') == (403, "path_not_allowed")
+    assert post("sk-listed", "/next/thing", b'{"model":"gpt-4o"}') == (403, "path_not_allowed")
+    assert post("sk-trusted", "/batches", b'{"input_file_id":"f"}') == (200, "")
+    assert post("sk-trusted", "/next/thing", b'{"model":"o1"}') == hidden
+
+
+def test_statistics_want_a_key_or_the_admin(gateway, client):
+    """Totals and use by model and provider, of all workers."""
+    assert httpx.get(f"{gateway.proxy_url}/stats").status_code == 401
+    assert httpx.get(f"{gateway.proxy_url}/stats?key=sk-nobody").status_code == 401
+    client.post("/v1/chat/completions", json={**CHAT, "model": "counted-once"})
+
+    def shown() -> dict:
+        return client.get("/stats").json()
+
+    gateway.wait_until(lambda: "counted-once" in shown()["modelUsage"], 10)
+    stats = shown()
+    assert stats["modelUsage"]["counted-once"] == {"requests": 1, "failures": 0}
+    assert stats["providerUsage"]["openai"]["requests"] >= 1
+    assert (stats["status"], stats["port"]) == ("running", gateway.proxy_port)
+    assert stats["successRequests"] <= stats["totalRequests"]
+
+
+def test_health_is_plain(client):
+    """For load balancers, and as BricksLLM says it."""
+    assert (client.get("/health").text, client.get("/api/health").text) == ("OK", "")
