@@ -59,7 +59,7 @@ from gateway.routing.upstream_addresses import literal
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Counters, Tallies
 from gateway.values import Target
-from runtime.admin_gate import AdminGate
+from runtime.admin_gate import App
 
 log = logging.getLogger(__name__)
 
@@ -235,7 +235,7 @@ async def _background(*loops: Coroutine[None, None, None]) -> AsyncIterator[None
 
 
 @asynccontextmanager
-async def admin(settings: GatewaySettings) -> AsyncIterator[AdminGate]:
+async def admin(settings: GatewaySettings) -> AsyncIterator[App]:
     """The admin application."""
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(

@@ -27,7 +27,17 @@ def path(tag: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "tag", ["team-a", "R&D, \u00e9t\u00e9 {1}", "a b?c#d", "\U0001f600", "100%"]
+    "tag",
+    [
+        "team-a",
+        "R&D, \u00e9t\u00e9 {1}",
+        "a b?c#d",
+        "\U0001f600",
+        "100%",
+        "org/team",
+        "/",
+        "a/100%2F",
+    ],
 )
 def test_limits_of_a_tag_are_set_shown_and_taken_away(api, tag):
     """Whatever the tag is called."""

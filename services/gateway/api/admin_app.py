@@ -9,7 +9,8 @@ from litestar.types import ControllerRouterHandler
 
 from gateway.api.admin_problems import AdminProblem, show_exception, show_problem
 from gateway.api.guards import scope_guard
-from runtime.admin_gate import AdminGate, Tokens
+from gateway.api.tag_paths import with_slashes_in_tags
+from runtime.admin_gate import AdminGate, App, Tokens
 from runtime.routes import RouteTable
 from runtime.settings import Secret
 
@@ -20,7 +21,7 @@ def admin_app(
     tokens: Tokens,
     *,
     body_bytes_max: int,
-) -> AdminGate:
+) -> App:
     """The application of the admin process."""
     exception_handlers: dict[Any, Any] = {
         AdminProblem: show_problem,
@@ -34,4 +35,5 @@ def admin_app(
         openapi_config=None,
         logging_config=None,
     )
-    return AdminGate(app, admin_pass, tokens, RouteTable(app), now_s=lambda: int(time.time()))
+    gate = AdminGate(app, admin_pass, tokens, RouteTable(app), now_s=lambda: int(time.time()))
+    return with_slashes_in_tags(gate)

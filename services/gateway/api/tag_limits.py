@@ -11,6 +11,7 @@ from gateway.api.admin_body import read
 from gateway.api.admin_problems import refusing
 from gateway.api.guards import actor_of
 from gateway.api.operation import Operation, promises
+from gateway.api.tag_paths import tag_of
 
 _PATH: Final = "/api/tags/{tag:str}/limits"
 _INSTANCE: Final = "/api/tags/:tag/limits"
@@ -44,11 +45,11 @@ def handlers(store: Store) -> list[Any]:
             )
         ),
     )
-    async def put_limits(tag: str, request: Request[Any, Any, Any]) -> Response[Any]:
+    async def put_limits(request: Request[Any, Any, Any]) -> Response[Any]:
         new = await read(request, NewTagLimits, _INSTANCE)
         with refusing(_INSTANCE, INVALID):
             async with store.change(actor_of(request)) as change:
-                limits = await tag_limits.put(tag, new, change)
+                limits = await tag_limits.put(tag_of(request), new, change)
         return Response(to_wire(limits), media_type="application/json")
 
     @get(
@@ -63,10 +64,10 @@ def handlers(store: Store) -> list[Any]:
             )
         ),
     )
-    async def get_limits(tag: str) -> Response[Any]:
+    async def get_limits(request: Request[Any, Any, Any]) -> Response[Any]:
         with refusing(_INSTANCE, INVALID, not_found="tag limits are not found"):
             async with store.read() as reading:
-                limits = await tag_limits.get(tag, reading)
+                limits = await tag_limits.get(tag_of(request), reading)
         return Response(to_wire(limits), media_type="application/json")
 
     @delete(
@@ -81,9 +82,9 @@ def handlers(store: Store) -> list[Any]:
             )
         ),
     )
-    async def delete_limits(tag: str, request: Request[Any, Any, Any]) -> Response[Any]:
+    async def delete_limits(request: Request[Any, Any, Any]) -> Response[Any]:
         async with store.change(actor_of(request)) as change:
-            await tag_limits.delete(tag, change)
+            await tag_limits.delete(tag_of(request), change)
         return Response(b"", media_type="text/plain")
 
     return [put_limits, get_limits, delete_limits]
