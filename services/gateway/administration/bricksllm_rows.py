@@ -5,10 +5,11 @@ A column that is absent, or NULL, has its default: older releases have fewer of 
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from contracts.config.keys import AllowedPath
 from gateway.administration.custom_providers_wire import NewRouteConfig
 from gateway.administration.go_json import read_struct
 from gateway.administration.limit_rules import NewAllowedPath
@@ -157,3 +158,33 @@ def read_rows(table: str, documents: Iterable[str], kind: type[Row]) -> Rows[Row
 
 def _text(raw: msgspec.Raw | None) -> str:
     return "" if raw is None else str(msgspec.json.decode(raw) or "")
+
+
+def limits_as_sent(row: LimitedRow) -> dict[str, Any]:
+    """What keys and users have in common, as clients send it."""
+    return {
+        "name": row.name,
+        "tags": row.tags,
+        "cost_limit_in_usd": row.cost_limit_in_usd,
+        "cost_limit_in_usd_over_time": row.cost_limit_in_usd_over_time,
+        "cost_limit_in_usd_unit": row.cost_limit_in_usd_unit,
+        "rate_limit_over_time": row.rate_limit_over_time,
+        "rate_limit_unit": row.rate_limit_unit,
+        "ttl": row.ttl,
+        "allowed_paths": row.allowed_paths,
+    }
+
+
+def limits_as_stored(row: LimitedRow) -> dict[str, Any]:
+    """The same as it is stored."""
+    paths = row.allowed_paths
+    return limits_as_sent(row) | {
+        "created_at": row.created_at,
+        "updated_at": row.updated_at or row.created_at,
+        "tags": tuple(row.tags),
+        "revoked": row.revoked,
+        "revoked_reason": row.revoked_reason,
+        "allowed_paths": None
+        if paths is None
+        else tuple(AllowedPath(path.path, path.method.upper()) for path in paths),
+    }

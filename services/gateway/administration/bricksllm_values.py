@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from contracts.config.keys import AllowedPath, ApiKey
+from contracts.config.keys import ApiKey
 from contracts.config.policies import Policy
 from contracts.config.provider_settings import CustomProvider, ProviderSetting
 from contracts.config.routes import Route
@@ -16,12 +16,13 @@ from gateway.administration import custom_providers, key_rules, policies, routes
 from gateway.administration.bricksllm_rows import (
     CustomProviderRow,
     KeyRow,
-    LimitedRow,
     PolicyRow,
     ProviderSettingRow,
     Remark,
     RouteRow,
     UserRow,
+    limits_as_sent,
+    limits_as_stored,
     read_rows,
 )
 from gateway.administration.custom_providers_wire import NewCustomProvider
@@ -165,7 +166,7 @@ class _Taking:
             dict.fromkeys([*([row.setting_id] if row.setting_id else []), *row.setting_ids])
         )
         key_rules.check(
-            NewKey(key=row.key, setting_ids=named, policy_id=row.policy_id, **_limits(row))
+            NewKey(key=row.key, setting_ids=named, policy_id=row.policy_id, **limits_as_sent(row))
         )
         key_hash, shown_key = self._key_texts(row)
         other = self._id_by_hash.setdefault(key_hash, row.key_id)
@@ -195,7 +196,7 @@ class _Taking:
             should_log_request=row.should_log_request,
             should_log_response=row.should_log_response,
             policy_id=policy_id,
-            **_stored_limits(row),
+            **limits_as_stored(row),
         )
 
     def _key_texts(self, row: KeyRow) -> tuple[str, str]:
@@ -223,7 +224,7 @@ class _Taking:
                 user_id=row.user_id,
                 key_ids=row.key_ids,
                 allowed_models=row.allowed_models,
-                **_limits(row),
+                **limits_as_sent(row),
             )
         )
         if row.key_ids:
@@ -234,7 +235,7 @@ class _Taking:
             user_id=row.user_id,
             key_ids=tuple(row.key_ids),
             allowed_models=None if models is None else tuple(models),
-            **_stored_limits(row),
+            **limits_as_stored(row),
         )
 
     async def route(self, row: RouteRow) -> None:
@@ -260,36 +261,6 @@ class _Taking:
 
     def _note(self, table: str, row_id: str, text: str) -> None:
         self.taken.notes.append(Remark(table, row_id, text))
-
-
-def _limits(row: LimitedRow) -> dict[str, Any]:
-    """What keys and users have in common, as clients send it."""
-    return {
-        "name": row.name,
-        "tags": row.tags,
-        "cost_limit_in_usd": row.cost_limit_in_usd,
-        "cost_limit_in_usd_over_time": row.cost_limit_in_usd_over_time,
-        "cost_limit_in_usd_unit": row.cost_limit_in_usd_unit,
-        "rate_limit_over_time": row.rate_limit_over_time,
-        "rate_limit_unit": row.rate_limit_unit,
-        "ttl": row.ttl,
-        "allowed_paths": row.allowed_paths,
-    }
-
-
-def _stored_limits(row: LimitedRow) -> dict[str, Any]:
-    """The same as it is stored."""
-    paths = row.allowed_paths
-    return _limits(row) | {
-        "created_at": row.created_at,
-        "updated_at": row.updated_at or row.created_at,
-        "tags": tuple(row.tags),
-        "revoked": row.revoked,
-        "revoked_reason": row.revoked_reason,
-        "allowed_paths": None
-        if paths is None
-        else tuple(AllowedPath(path.path, path.method.upper()) for path in paths),
-    }
 
 
 def _at(made: Any, updated_at: int) -> Any:
