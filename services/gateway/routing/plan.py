@@ -73,6 +73,16 @@ def plan(
     has no setting for the path, 400 when those it has speak another dialect, 403 when its settings
     do not allow the model.
     """
+    if wish is None and len(principal.setting_ids) == 1:
+        # Most keys have one setting, and most settings no list: there is nothing to choose.
+        only = target_by_setting.get(principal.setting_ids[0])
+        if only is not None and not only.allowed_models:
+            if endpoint.provider is None:
+                fits = endpoint.dialect == only.provider.dialect
+            else:
+                fits = endpoint.provider == only.ref.provider
+            if fits:
+                return Choice(only, call.model)
     found = [
         target
         for setting_id in principal.setting_ids
