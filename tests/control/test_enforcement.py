@@ -294,6 +294,43 @@ def test_a_key_with_models_needs_a_body_that_names_one(gateway):
         assert ask(gateway, "sk-model", content=content)[0] in (400, 403)
 
 
+@pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize("path", [PATH, "/v1/images/generations"])
+@pytest.mark.parametrize(
+    "members",
+    [
+        '"model":"gpt-4","model":"gpt-4o"',
+        '"model":"gpt-4o","model":"gpt-4"',
+        '"model":"gpt-4o","Model":"gpt-4"',
+        '"MODEL":"gpt-4","model":"gpt-4o"',
+        '"\\u006dodel":"gpt-4","model":"gpt-4o"',
+        '"model":"gpt-4o","\\u004Dodel":"gpt-4"',
+        '"model":"gpt-4o", "mode\\u006C" : null',
+    ],
+)
+def test_a_body_that_names_two_models_is_refused(gateway, path, members):
+    """Which of them the provider takes, nobody knows: some are blind to upper and lower case."""
+    body = f'{{"messages":[],"tools":[{{"model":1}}],{members}}}'.encode()
+
+    answer = ask(gateway, "sk-model", path, content=body)
+
+    assert answer == (400, "invalid_request_error", "invalid_model")
+
+
+@pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"gpt-4o","messages":[{"model":"gpt-4","Model":1}],"metadata":{"model":"x"}}',
+        b'{"\\u006dodel":"gpt-4o","messages":[]}',
+        b'{"messages":[{"content":"\\u0061, \\"model\\":"}] , "model" : "gpt-4o"}',
+    ],
+)
+def test_a_model_in_a_nested_member_is_no_second_one(gateway, body):
+    """Nor is one model, however it is written."""
+    assert ask(gateway, "sk-model", content=body) == SERVED
+
+
 def test_a_change_of_a_user_is_in_force_in_no_time(gateway, setting_id, module_postgres):
     """Created, changed and deleted over 8001, asked over 8002."""
     gateway.key("sk-of-users", setting_id, tags=["team"])

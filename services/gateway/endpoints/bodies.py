@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.endpoints.json_text import names_of
 from gateway.values import Call, Refusal
 
 MODEL_CHARS_MAX: Final = 512
@@ -108,6 +109,7 @@ def _optional(body: bytes, read: Callable[[bytes], Call]) -> Call:
 
 def _openai(body: bytes) -> Call:
     read = _decode(body)
+    _check_one_model(body)
     return Call(
         model=_model(_text(read.model)),
         is_streaming=bytes(read.stream) == b"true",
@@ -118,6 +120,7 @@ def _openai(body: bytes) -> Call:
 
 def _anthropic(body: bytes) -> Call:
     read = _decode(body)
+    _check_one_model(body)
     metadata = bytes(read.metadata)
     user = _text(_decode_metadata(metadata).user_id) if metadata[:1] == b"{" else None
     return Call(
@@ -126,6 +129,26 @@ def _anthropic(body: bytes) -> Call:
         user_id=user_in_books(user),
         asks_usage=False,
     )
+
+
+def _check_one_model(body: bytes) -> None:
+    """Raises Refusal (400) for a body that names two models: of which is meant readers differ.
+
+    Some take the first of two members, and some are blind to upper and lower case.
+    """
+    lowered = body.lower()
+    is_escaped = b"\\u00" in lowered and (b"\\u006" in lowered or b"\\u004" in lowered)
+    if lowered.count(b'"model"') < 2 and not is_escaped:
+        return
+    names = [_decode_text(name) for name in names_of(body)]
+    if sum(name.lower() == "model" for name in names) > 1:
+        raise Refusal(
+            400,
+            "invalid_request_error",
+            "invalid_model",
+            "the model parameter is given more than once",
+            param="model",
+        )
 
 
 def _model(model: str | None) -> str | None:

@@ -1,6 +1,7 @@
 """Edits one member of a JSON object in its own text, leaving every other byte as it was."""
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 # Possessive throughout: one pass, and no memory of where one might have turned back, which for a
@@ -63,12 +64,28 @@ def member_span(text: bytes, name: bytes, start: int = 0) -> tuple[int, int] | N
     The object begins at or after `start`. The last one counts, as it does for JSON readers. A name
     written with escapes is not recognised. Raises NotAnObject.
     """
+    span: tuple[int, int] | None = None
+    wanted = b'"' + name + b'"'
+    for key, position, end in _members(text, start):
+        if key == wanted:
+            span = (position, end)
+    return span
+
+
+def names_of(text: bytes) -> Iterator[bytes]:
+    """The names of an object's members with their quotes, as they are written, however often.
+
+    Raises NotAnObject.
+    """
+    return (key for key, _, _ in _members(text, 0))
+
+
+def _members(text: bytes, start: int) -> Iterator[tuple[bytes, int, int]]:
+    """Each name with its quotes, and where its value lies. Raises NotAnObject."""
     position = _skip_space(text, start)
     if text[position : position + 1] != b"{":
         raise NotAnObject("object expected")
     position = _skip_space(text, position + 1)
-    span: tuple[int, int] | None = None
-    wanted = b'"' + name + b'"'
     while text[position : position + 1] == b'"':
         key = _STRING.match(text, position)
         if key is None:
@@ -78,12 +95,10 @@ def member_span(text: bytes, name: bytes, start: int = 0) -> tuple[int, int] | N
             raise NotAnObject("colon expected")
         position = _skip_space(text, position + 1)
         end = _skip_value(text, position)
-        if key.group() == wanted:
-            span = (position, end)
+        yield key.group(), position, end
         position = _skip_space(text, end)
         if text[position : position + 1] == b",":
             position = _skip_space(text, position + 1)
-    return span
 
 
 def insert_first(text: bytes, member: bytes) -> bytes:
