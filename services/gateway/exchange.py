@@ -28,7 +28,7 @@ from gateway.endpoints.bodies import HIDING, MAY_NAME_MODEL, SILENT, silent
 from gateway.endpoints.forms import FormReader, boundary_of, call_of_form, form_of, is_form
 from gateway.endpoints.splices import with_model
 from gateway.entitlements.access import check_access, check_call
-from gateway.entitlements.prices import check_endpoint, excused
+from gateway.entitlements.prices import check_endpoint, check_readable
 from gateway.identity.authenticate import authenticate
 from gateway.identity.head import sort_headers
 from gateway.identity.query import credential_in, without_credentials
@@ -298,8 +298,7 @@ class Corridor:
             wish = wish_of(call.model, principal, snapshot.aliases, snapshot.target_by_setting)
             if wish is not None and call.model not in (principal.allowed_models or ()):
                 gated = msgspec.structs.replace(call, model=wish.model)
-        if call.hides_model:
-            call = gated = excused(principal, endpoint, call)
+        check_readable(principal, call)
         check_call(
             principal,
             gated,
@@ -434,6 +433,7 @@ class Corridor:
     def _incoming(self, endpoint: Endpoint, inbound: Inbound, head: Head, reply: Reply) -> Incoming:
         """A body that is not to be held. Raises Refusal (413) when its head says that it is over."""
         bytes_max = self._limits.multipart_body_bytes_max
+        source = reply.pieces(bytes_max)
         if head.content_length is not None and head.content_length > bytes_max:
             raise too_large(bytes_max)
         content_type = content_type_of(inbound.headers)
@@ -441,7 +441,7 @@ class Corridor:
         if endpoint.parse in MAY_NAME_MODEL and is_form(content_type):
             form = FormReader(boundary_of(content_type))
         upload = Upload(
-            reply.pieces(bytes_max),
+            source,
             head.content_length,
             Kept(self._limits.event_body_bytes_max),
             None if form is None else form.feed,

@@ -1,6 +1,7 @@
 """The way back to the client, over ASGI."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -9,6 +10,10 @@ from litestar.types import Receive, Send
 from gateway.ports import HeaderPairs
 from gateway.values import ClientLeft, too_large
 
+_LINGER_S: Final = 5.0
+_LINGER_IDLE_S: Final = 0.3
+"""A client that sends nothing for so long has stopped, and waits for the answer."""
+_LINGER_BYTES: Final = 64 * 1024 * 1024
 _ANY_ORIGIN: Final[HeaderPairs] = [(b"access-control-allow-origin", b"*")]
 
 
@@ -33,6 +38,12 @@ class AsgiReply:
         send = self._send
         headers += self._allowed
         await send({"type": "http.response.start", "status": status, "headers": headers})
+        if not self._is_read and body:
+            # With its last byte the server would close the connection on a client that still
+            # sends, which resets it, and the answer would be lost.
+            await send({"type": "http.response.body", "body": body[:-1], "more_body": True})
+            await self._linger()
+            body = body[-1:]
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def start(self, status: int, headers: HeaderPairs) -> None:
@@ -85,16 +96,20 @@ class AsgiReply:
             parts.append(message["body"])
         return _checked(b"".join(parts), bytes_max, total)
 
-    async def pieces(self, bytes_max: int) -> AsyncIterator[bytes]:
+    def pieces(self, bytes_max: int) -> AsyncIterator[bytes]:
         """The request body as it comes. Raises Refusal (413) past the limit, ClientLeft when cut.
 
         Reading slowly stops the client (back-pressure).
         """
         self._is_read = False
+        return self._coming(bytes_max)
+
+    async def _coming(self, bytes_max: int) -> AsyncIterator[bytes]:
         total = 0
         while True:
             message = await self._receive()
             if message["type"] != "http.request":
+                self._is_read = True
                 raise ClientLeft
             piece = message["body"]
             total += len(piece)
@@ -106,6 +121,18 @@ class AsgiReply:
                 yield piece
             if self._is_read:
                 return
+
+    async def _linger(self) -> None:
+        """Takes in what the client still sends, for a while."""
+        left = _LINGER_BYTES
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while left > 0:
+                    async with asyncio.timeout(_LINGER_IDLE_S):
+                        message = await self._receive()
+                    if message["type"] != "http.request" or not message["more_body"]:
+                        return
+                    left -= len(message["body"])
 
 
 def _checked(body: bytes, bytes_max: int, total: int | None = None) -> bytes:
