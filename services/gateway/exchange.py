@@ -28,7 +28,7 @@ from gateway.endpoints.bodies import HIDING, MAY_NAME_MODEL, SILENT, silent
 from gateway.endpoints.forms import FormReader, boundary_of, call_of_form, form_of, is_form
 from gateway.endpoints.splices import with_model
 from gateway.entitlements.access import check_access, check_call
-from gateway.entitlements.prices import check_endpoint, check_readable
+from gateway.entitlements.prices import check_endpoint, excused
 from gateway.identity.authenticate import authenticate
 from gateway.identity.head import sort_headers
 from gateway.identity.query import credential_in, without_credentials
@@ -190,7 +190,7 @@ class Corridor:
                 inbound.received_at_ms,
             )
             check_endpoint(principal, endpoint, opens_accounts=limits.opens_accounts)
-            template = endpoint.template
+            asked, begun = endpoint, snapshot
             if endpoint.kind:
                 errand = _errand_of(endpoint, principal, snapshot)
                 endpoint = errand.endpoint
@@ -200,18 +200,17 @@ class Corridor:
                 self._uploads[event_id] = incoming.upload
                 form = incoming.form
                 call = await self._settled(incoming, endpoint, principal, snapshot, timeout_s)
+                snapshot, principal = self._still_in_force(head, principal, begun, inbound, asked)
             else:
                 body = await self._read(reply, head, timeout_s)
                 body_bytes = len(body)
+                snapshot, principal = self._still_in_force(head, principal, begun, inbound, asked)
+                if errand is not None and snapshot is not begun:
+                    errand = _errand_of(asked, principal, snapshot)
+                    endpoint = errand.endpoint
                 if endpoint.parse in MAY_NAME_MODEL and body[:1] != b"{":
                     form = _form_in(inbound, body)
                 call = _call_of(endpoint, body, form)
-            # Who lets a body trickle in does not outlast a revocation by it.
-            if self._configuration.snapshot is not snapshot:
-                snapshot = self._configuration.snapshot
-                principal = self._identify(head, snapshot, endpoint)
-            now_ms = time.time_ns() // 1_000_000
-            check_access(principal, head.credential or "", inbound.method, template, now_ms)
             if endpoint.lists_models:
                 answer = await self._listing.answer(endpoint, principal, snapshot)
             elif errand is not None:
@@ -298,7 +297,8 @@ class Corridor:
             wish = wish_of(call.model, principal, snapshot.aliases, snapshot.target_by_setting)
             if wish is not None and call.model not in (principal.allowed_models or ()):
                 gated = msgspec.structs.replace(call, model=wish.model)
-        check_readable(principal, call)
+        if call.hides_model:
+            call = gated = excused(principal, endpoint, call)
         check_call(
             principal,
             gated,
@@ -396,6 +396,25 @@ class Corridor:
                 f"key {masked(head.credential or '')} is not found",
             )
         return principal
+
+    def _still_in_force(
+        self,
+        head: Head,
+        principal: Principal,
+        begun: Snapshot,
+        inbound: Inbound,
+        endpoint: Endpoint,
+    ) -> tuple[Snapshot, Principal]:
+        """What is in force once the body is there, and who calls. Raises Refusal.
+
+        Who lets a body trickle in does not outlast a revocation by it.
+        """
+        snapshot = self._configuration.snapshot
+        if snapshot is not begun:
+            principal = self._identify(head, snapshot, endpoint)
+        now_ms = time.time_ns() // 1_000_000
+        check_access(principal, head.credential or "", inbound.method, endpoint.template, now_ms)
+        return snapshot, principal
 
     def _timeout(self, head: Head) -> float:
         if head.timeout is None:
