@@ -98,7 +98,7 @@ def test_the_named_member_is_the_credential(
 ):
     """As a bearer; `apikey` when none is named. The client's own never goes up."""
     custom = Custom(gateway, echo.url, name, param)
-    custom.ask(**{"x-api-key": "sk-theirs"})
+    assert custom.ask(**{"x-goog-api-key": "sk-theirs"}).status_code == 200
     headers = echo.heard[-1].headers
     assert headers["authorization"] == f"Bearer {sent}"
     assert custom.key not in str(headers)

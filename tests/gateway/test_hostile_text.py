@@ -160,7 +160,6 @@ async def target_of(setting: ProviderSetting, revision: int) -> Target:
 @pytest.mark.parametrize(
     "broken",
     [
-        {"secrets": {"apikey": "k"}, "provider": "of-a-later-release"},
         {"secrets": {"apikey": "k"}, "setting": {"url": "gopher://h"}},
         {"secrets": {}},
         {"secrets": {"apikey": "\u20ac"}},

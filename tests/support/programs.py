@@ -146,7 +146,8 @@ class Gateway(Program):
         probe = {"authorization": f"Bearer {key}"}
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
-            answer_now = httpx.post(f"{self.proxy_url}/none", headers=probe, content=b"{}")
-            if answer_now.status_code == 404 and answer_now.json()["error"]["param"] is None:
+            # A route that nobody made: the key is looked up, and no provider hears of it.
+            answer_now = httpx.post(f"{self.proxy_url}/api/routes/-", headers=probe, content=b"{}")
+            if answer_now.json()["error"]["code"] != "invalid_api_key":
                 break
             time.sleep(0.02)
