@@ -129,10 +129,12 @@ class PartitionMeter:
             return await self._work(reading) or is_mended
 
     async def _work(self, reading: Reading) -> bool:
+        assert self._checkpoint is not None
         settled = await self._settle(reading, NO_BATCH)
         has_ended = self._end_lost(reading)
         due = self._openings.closable(reading.positions, self._lost, self._limits.closings_max)
-        if reading.last_seq == 0 and not due and not has_ended:
+        is_over = self._oldest_needed(reading) != self._checkpoint.oldest_open_seq
+        if reading.last_seq == 0 and not due and not has_ended and not is_over:
             return False
         closed = await self._unbooked(due)
         closings = [self._close(event_id) for event_id in closed]
@@ -576,10 +578,6 @@ class PartitionMeter:
     def _after(self, reading: Reading) -> Checkpoint:
         """The checkpoint once this batch is booked."""
         assert self._checkpoint is not None
-        needed = [gap.first_seq for gap in reading.gaps.values()]
-        oldest_open = self._openings.oldest_seq()
-        if oldest_open is not None:
-            needed.append(oldest_open)
         committed_seq = max(self._checkpoint.committed_seq, reading.last_seq)
         # Only a recovered batch can have found an admission behind its own last message.
         newest_open = self._openings.newest_seq() if self._checkpoint.pending is not None else 0
@@ -592,10 +590,18 @@ class PartitionMeter:
                 if self._checkpoint.reread_to_seq > committed_seq
                 else 0,
             ),
-            oldest_open_seq=min(needed, default=None),
+            oldest_open_seq=self._oldest_needed(reading),
             incarnations=self._kept(reading),
             pending=None,
         )
+
+    def _oldest_needed(self, reading: Reading) -> int | None:
+        """The lowest sequence that must stay in the stream, whoever stops writing to it."""
+        needed = [gap.first_seq for gap in reading.gaps.values()]
+        oldest_open = self._openings.oldest_seq()
+        if oldest_open is not None:
+            needed.append(oldest_open)
+        return min(needed, default=None)
 
     def _kept(self, reading: Reading) -> dict[str, Position]:
         """Positions without those that ended long ago, so that a checkpoint stays small."""

@@ -143,6 +143,17 @@ def test_a_batch_recovered_by_another_build_keeps_its_net_requests() -> None:
 # ---- power: each guard switched off must be found
 
 
+ENDED_ELSEWHERE = Schedule(
+    903906, fault_chance=0.08, purge_chance=0.05, has_renewed_lanes=True, owners=2
+)
+
+
+def test_what_is_over_does_not_keep_the_stream_of_a_quiet_partition() -> None:
+    """Admissions whose ends were booked before them, recovered by one that died right after."""
+    outcome = run(ENDED_ELSEWHERE)
+    assert not outcome.violations, explain(ENDED_ELSEWHERE, outcome)
+
+
 class NoDeadline(PartitionMeter):
     """Recovery does not wait, and the ledger does not refuse (see `no_deadline`)."""
 
