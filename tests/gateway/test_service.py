@@ -337,7 +337,7 @@ def test_admin_requests_that_are_wrong_get_admin_errors(gateway):
     for got, kind in [
         (answer, "/errors/validation"),
         (bad_json, "/errors/json-unmarshal"),
-        (unknown, "/errors/validation"),
+        (unknown, "/errors/key-manager"),
     ]:
         assert got.status_code == 400
         assert set(got.json()) == {"type", "title", "status", "detail", "instance"}
