@@ -45,7 +45,7 @@ class EchoProvider:
                 raise AttributeError(name)
 
             def _answer(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                body = self._body()
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 heard.append(Heard(self.command, self.path, headers, body))
                 self.send_response_only(told.status)
@@ -56,6 +56,16 @@ class EchoProvider:
                 self.end_headers()
                 if self.command != "HEAD" and told.status not in (204, 304):
                     self.wfile.write(told.body)
+
+            def _body(self) -> bytes:
+                if self.headers.get("transfer-encoding") != "chunked":
+                    return self.rfile.read(int(self.headers.get("content-length", 0)))
+                body = b""
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+                return body
 
             def log_message(self, *_: Any) -> None:
                 pass
