@@ -335,7 +335,7 @@ def test_admin_requests_that_are_wrong_get_admin_errors(gateway):
     )
 
     for got, kind in [
-        (answer, "/errors/validation"),
+        (answer, "/errors/key-manager"),
         (bad_json, "/errors/json-unmarshal"),
         (unknown, "/errors/key-manager"),
     ]:
