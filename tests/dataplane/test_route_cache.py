@@ -1,5 +1,6 @@
 """Answers of routes that are kept: who is given them, how they are marked, and Redis being away."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -13,8 +14,13 @@ from support.programs import Gateway
 from support.servers import RunningServer
 from support.stores import NatsServer, PostgresDatabase
 
+from gateway.adapters.redis_cache import RedisCache, open_cache
 from gateway.endpoints.canonical import BYTES_MAX, canonical_digest
+from gateway.ports import CachedAnswer
+from gateway.settings import GatewaySettings
+from gateway.telemetry import Counters
 from infra.embedded.redis import REDIS
+from runtime.settings import Secret
 
 ANSWER = b'{"id":"x","model":"m","usage":{"prompt_tokens":3,"completion_tokens":4}}'
 ASK = {"messages": [{"role": "user", "content": "hi"}], "temperature": 0.5, "n": 1}
@@ -227,6 +233,36 @@ def test_without_redis_every_call_is_a_miss(cached: Cached, redis: RunningServer
     finally:
         redis.start()
     assert cached.until_hit().headers["x-tollway-cache"] == "hit"
+
+
+async def all_of(cache: RedisCache) -> list[CachedAnswer]:
+    """The four that were kept, once all of them are to be had."""
+    for _ in range(500):
+        found = [await cache.get(bytes([n]) * 32) for n in range(4)]
+        if None not in found:
+            return [one for one in found if one is not None]
+        await asyncio.sleep(0.02)
+    raise AssertionError("not kept")
+
+
+async def test_a_redis_that_hangs_is_not_waited_for_and_mixes_nothing_up(redis: RunningServer):
+    """A connection that was given up in the middle of an answer is not used for the next."""
+    counters = Counters()
+    settings = GatewaySettings(redis_url=Secret(redis.url))
+    async with open_cache(settings, counters) as cache:
+        for n in range(4):
+            cache.put(bytes([n]) * 32, CachedAnswer("text/plain", False, bytes([n])), 60.0)
+        await all_of(cache)
+        redis.pause()
+        try:
+            found = [await cache.get(bytes([n]) * 32) for n in range(4)]
+        finally:
+            redis.resume()
+        assert found == [None] * 4
+        assert counters.cache_unavailable == 4
+        again = await all_of(cache)
+
+    assert [one.content for one in again] == [bytes([n]) for n in range(4)]
 
 
 def test_a_body_whose_meaning_is_not_clear_is_like_no_other():

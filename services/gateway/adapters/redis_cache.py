@@ -12,7 +12,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from gateway.ports import CachedAnswer
 from gateway.settings import GatewaySettings
@@ -60,7 +60,10 @@ class RedisCache:
         try:
             async with asyncio.timeout(self._timeout_s):
                 found: Any = await self._clients[self._at].get(_PREFIX + key)
-            answer = None if found is None else _decode(found)
+            # The key stands in the value too: whatever befell a connection, nobody is given
+            # another call's answer.
+            is_ours = found is not None and found[: len(key)] == key
+            answer = _decode(found[len(key) :]) if is_ours else None
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
             return None
@@ -94,8 +97,11 @@ class RedisCache:
             async with asyncio.timeout(_PUT_TIMEOUT_S):
                 if await self._has_room(client):
                     lifetime_ms = max(int(ttl_s * 1000), 1)
-                    await client.set(_PREFIX + key, _encode(answer), px=lifetime_ms)
+                    await client.set(_PREFIX + key, key + _encode(answer), px=lifetime_ms)
                     return
+        except ResponseError as error:
+            # It is there, and does not want this one: out of memory, read-only.
+            log.warning("cache.refused error=%s", type(error).__name__)
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
         self._counters.cache_not_kept += 1
