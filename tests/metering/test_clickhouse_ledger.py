@@ -1,8 +1,10 @@
 """Rows go into the ledger by Native blocks and come back as they were; the server refuses lateness."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,9 +12,11 @@ from metering_events import answer, make_admitted, make_completed, whole
 from support.stores import ClickHouseDatabase
 
 from contracts.ids import new_id, to_text
-from contracts.ledger import Entry
+from contracts.ledger import Entry, EntryKind, RatingStatus
+from contracts.meters import Evidence
 from metering.adapters.clickhouse_ledger import ClickHouse, ClickHouseLedger
 from metering.adapters.entry_rows import ENTRY_SELECT, entry_from_row
+from metering.adapters.native_block import _KINDS
 from metering.entries import copy_reversal_of, reversal_of
 from metering.pipeline import Pipeline
 from metering.ports import Body, Chargeable, Closing, Manifest, Unavailable
@@ -88,6 +92,80 @@ async def test_entries_come_back_as_they_were(
     back = {entry.entry_id: entry for entry in map(entry_from_row, rows)}
     wanted = {e.entry_id: msgspec.structs.replace(e, insert_by_ms=deadline_ms) for e in entries}
     assert back == wanted
+
+
+TEXTS = [
+    "",
+    "a",
+    "\u00e9" * 70,
+    "x" * 127,
+    "x" * 128,
+    "y" * 16_384,
+    "\x00",
+    "\n\t'\"\\",
+    "\U0001f600",
+]
+WORD = 1 << 63
+EDGES: dict[str, list[Any]] = {
+    "UUID": [bytes(16), b"\xff" * 16, bytes(range(16))],
+    "Bool": [True, False],
+    "Int8": [-128, -1, 0, 1, 127],
+    "UInt8": [0, 1, 255],
+    "UInt16": [0, 1, 65_535],
+    "UInt32": [0, 1, (1 << 32) - 1],
+    "UInt64": [0, 1, (1 << 64) - 1],
+    "Nullable(Int64)": [None, 0, 1, -1, WORD - 1, 1 - WORD],
+    "Nullable(UInt64)": [None, 0, 1, (1 << 64) - 1],
+    "Nullable(Decimal(38, 12))": [
+        *(None, 0, 1, -1, WORD - 1, WORD, -WORD, -WORD - 1, 10**38 - 1, 1 - 10**38)
+    ],
+    "String": TEXTS,
+    "Array(String)": [(), ("a",), ("", "\u00e9"), tuple(TEXTS[:5])],
+    "Map(String, Int64)": [{}, {"a": 0}, {"": 1 - WORD, "b": WORD - 1}],
+    "Map(String, Decimal(38, 12))": [{}, {"a": -1}, {"a": 10**30, "": -(10**30), "c": WORD}],
+    "DateTime64(3, 'UTC')": [-1, 0, 1, 1_790_000_000_000, 9_999_999_999_999],
+    "kind": list(EntryKind),
+    "evidence": list(Evidence),
+    "rating_status": list(RatingStatus),
+    "occurred_at_ms": [1_790_000_000_000, 1_790_000_000_001, 1_755_440_000_000],
+}
+
+
+def a_column(rng: random.Random, field: str, kind: str, rows: int) -> list[Any]:
+    """One value, all but one the same, or any."""
+    values = EDGES.get(field) or EDGES[kind]
+    column = [rng.choice(values)] * rows
+    shape = rng.random()
+    if shape < 0.2:
+        column[rng.choice((0, rows // 2, -1))] = rng.choice(values)
+    elif shape < 0.6:
+        column = rng.choices(values, k=rows)
+    return column
+
+
+async def test_columns_of_any_shape_come_back_as_they_were(
+    http: ClickHouse, ledger: ClickHouseLedger
+) -> None:
+    """Values at the edges of every type, alone, missing and mixed."""
+    rng = random.Random(9)
+    for number, rows in enumerate((1, 2, 3, 3, 40, 40, 300)):
+        columns = {
+            field: a_column(rng, field, kind, rows)
+            for field, (kind, _) in zip(Entry.__struct_fields__, _KINDS, strict=True)
+        }
+        columns["entry_id"] = [new_id() for _ in range(rows)]
+        batch_id = new_id()
+        columns["batch_id"] = [batch_id] * rows
+        deadline_ms = now_ms() + 10_000
+        columns["insert_by_ms"] = [deadline_ms] * rows
+        entries = [Entry(*values) for values in zip(*columns.values(), strict=True)]
+        await ledger.insert(ledger.seal(entries), f"token-{number}", deadline_ms)
+        found = await http.rows(
+            f"SELECT {ENTRY_SELECT} FROM entries WHERE batch_id = {{batch:UUID}}",
+            batch=to_text(batch_id),
+        )
+        back = {entry.entry_id: entry for entry in map(entry_from_row, found)}
+        assert back == {entry.entry_id: entry for entry in entries}
 
 
 async def test_the_server_refuses_an_insert_past_its_deadline(
