@@ -94,6 +94,17 @@ class RequestAdmitted(
     holds: tuple[str, ...]
 
 
+class TextPlaces(msgspec.Struct, frozen=True, array_like=True):
+    """Where the JSON of a custom provider holds text that is billed, as gjson writes paths.
+
+    `stream_completion` is of one event of a stream; "" where there are no streams.
+    """
+
+    prompt: str
+    completion: str
+    stream_completion: str
+
+
 class ExchangeCompleted(
     msgspec.Struct, frozen=True, array_like=True, tag="exchange_completed.v1", tag_field="type"
 ):
@@ -105,7 +116,7 @@ class ExchangeCompleted(
     document. `cost_map` is the setting's own prices in
     force (JSON, USD per 1,000 tokens), None when it has none. `booked_as_admitted` is False for a
     refusal, which has no admission. `is_cache_hit`: the answer is one that was kept, no provider was
-    asked, and `attempts` is empty.
+    asked, and `attempts` is empty. `text_places` is set for custom providers.
     """
 
     event_id: bytes
@@ -132,6 +143,7 @@ class ExchangeCompleted(
     stores_response: bool
     was_admitted: bool
     is_cache_hit: bool = False
+    text_places: TextPlaces | None = None
 
 
 Event = RequestAdmitted | ExchangeCompleted

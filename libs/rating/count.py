@@ -8,6 +8,7 @@ from contracts.exchange import Attempt, Body, ExchangeCompleted, Outcome
 from contracts.meters import INPUT_METERS, NO_USAGE, OUTPUT_METERS, Evidence, Meter, Usage
 from rating.answer_text import Said, read_answer_text
 from rating.billing import Billing, billing_of
+from rating.placed_text import placed_usage
 from rating.prompt_text import Prompt, read_prompt
 from rating.tokenizers import count_tokens, vocabulary_of
 from rating.usage_anthropic import anthropic_usage, is_anthropic
@@ -164,6 +165,9 @@ def _is_complete(usage: Usage) -> bool:
 
 
 def _with_counts(event: ExchangeCompleted, usage: Usage | None) -> Usage:
+    if event.text_places is not None:
+        counted = placed_usage(event, event.text_places) if _is_answered(event) else None
+        return _merged(usage, counted) if counted is not None else usage or NO_USAGE
     if not _is_countable(event):
         return usage or NO_USAGE
     said = read_answer_text(event.response, event.response_content_type)

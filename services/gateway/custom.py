@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from contracts.config.provider_settings import RouteConfig
+from contracts.exchange import TextPlaces
 from gateway.configuration.snapshot import Snapshot
 from gateway.endpoints.bodies import MODEL_CHARS_MAX
-from gateway.endpoints.json_location import Location, NotReadable, parse_location
 from gateway.entitlements.access import check_call
 from gateway.entitlements.prices import check_readable
 from gateway.passage import Means
@@ -24,6 +24,7 @@ from gateway.routing.course import Alternatives, Stop, Trip
 from gateway.routing.plan import Choice
 from gateway.routing.targets import auth_of_custom, parse_origin
 from gateway.values import Call, Endpoint, Inbound, Principal, Refusal, Target
+from rating.json_location import Location, NotReadable, parse_location
 
 _DEFAULT_MEMBER: Final = "apikey"
 
@@ -51,6 +52,11 @@ class CustomErrand:
             operation="custom",
             upstream_path=upstream_path,
             parse=partial(_call_of, config=config),
+            text_places=TextPlaces(
+                config.request_prompt_location,
+                config.response_completion_location,
+                config.stream_response_completion_location,
+            ),
         )
 
     def call(self, call: Call) -> Call:

@@ -523,8 +523,9 @@ class Corridor:
             inbound.received_at_ns,
             time.monotonic_ns,
         )
-        if endpoint is not None and endpoint.route_id:
+        if endpoint is not None and endpoint.kind:
             exchange.route_id = endpoint.route_id
+            exchange.text_places = endpoint.text_places
         return exchange
 
     async def _record_refusal(

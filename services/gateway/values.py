@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from contracts.exchange import SettingRef
+from contracts.exchange import SettingRef, TextPlaces
 from gateway.ports import HeaderPairs, Origin
 
 
@@ -134,6 +134,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     kind: str = ""
     names: tuple[str, ...] = ()
     route_id: str = ""
+    text_places: TextPlaces | None = None
 
 
 AuthHeaders = tuple[tuple[bytes, bytes], ...]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.endpoints.json_location import (
+from rating.json_location import (
     COMMAS_MAX,
     LOCATION_BYTES_MAX,
     MISSING,

@@ -10,6 +10,8 @@ from support.programs import Gateway
 from support.raw_provider import raw_provider
 from support.stores import NatsServer
 
+from contracts.exchange import TextPlaces
+
 ANSWER = b'{"output":{"words":"hello"},"usage":{"prompt_tokens":3,"completion_tokens":4}}'
 ASK = (
     b'{ "options":{"engine":"e-1","live":false}, "turns":[{"say":"hi"},{"say":"you"}],'
@@ -138,6 +140,7 @@ def test_model_and_attempt_are_recorded(custom: Custom, bus: NatsServer):
     )
     assert event.call.path_template == "/api/custom/providers/:provider/*wildcard"
     assert event.response.content == ANSWER
+    assert event.text_places == TextPlaces("turns.#.say", "output.words", "piece")
 
 
 def test_a_cost_map_goes_with_the_event(

@@ -18,9 +18,9 @@ from gateway.administration.custom_providers_wire import (
 )
 from gateway.administration.invalid import Conflict, Invalid, NotFound, holds_nul
 from gateway.administration.store import Change, Query, Reading
-from gateway.endpoints.json_location import BadLocation, parse_location
 from gateway.ports import CheckUpstreamUrl
 from gateway.providers.registry import PROVIDERS
+from rating.json_location import BadLocation, parse_location
 
 NAME_BYTES_MAX: Final = 255
 """Of a provider's name and of its authentication parameter. The name travels in every event."""

@@ -17,6 +17,7 @@ from contracts.exchange import (
     Outcome,
     RequestAdmitted,
     SettingRef,
+    TextPlaces,
     encode,
 )
 from gateway.ports import Lane
@@ -87,6 +88,7 @@ class Exchange:
         "first_byte_us",
         "is_admitted",
         "route_id",
+        "text_places",
     )
 
     def __init__(
@@ -106,6 +108,7 @@ class Exchange:
         self.first_byte_us: int | None = None
         self.is_admitted = False
         self.route_id = ""
+        self.text_places: TextPlaces | None = None
         self._lane = lane
         self._started_ns = started_ns
         self._now_ns = now_ns
@@ -183,6 +186,7 @@ class Exchange:
             stores_response,
             self.is_admitted,
             is_cache_hit,
+            self.text_places,
         )
         if self._lane is not None:
             self._lane.append(encode(event))
