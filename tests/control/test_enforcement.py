@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.programs import Gateway
 from support.stores import PostgresDatabase
-from support.workers import store, until_in_force, until_under_way
+from support.workers import store, until_in_force
 
 from contracts.config.keys import AllowedPath, ApiKey
 from contracts.config.users import User
@@ -372,9 +372,8 @@ def test_a_body_that_is_held_back_does_not_outlast_its_key(
 
     def bar() -> None:
         httpx.delete(one) if member is None else httpx.patch(one, json=member)
-        until_in_force(gateway, module_postgres.url)
 
-    assert code in answer_when_held_back(gateway, key, bar)
+    assert code in answer_when_held_back(gateway, module_postgres.url, key, bar)
 
 
 def test_a_body_that_is_held_back_does_not_outlast_its_user(gateway, setting_id, module_postgres):
@@ -385,21 +384,49 @@ def test_a_body_that_is_held_back_does_not_outlast_its_user(gateway, setting_id,
     def bar() -> None:
         httpx.post(users, json={"name": "H", "userId": "held back"})
         httpx.patch(users, params={"userId": "held back"}, json={"revoked": True})
-        until_in_force(gateway, module_postgres.url)
 
-    assert b"user_revoked" in answer_when_held_back(gateway, "sk-of-held-back", bar)
+    assert b"user_revoked" in answer_when_held_back(
+        gateway, module_postgres.url, "sk-of-held-back", bar
+    )
 
 
-def answer_when_held_back(gateway: Gateway, key: str, meanwhile: Callable[[], None]) -> bytes:
-    """What a call gets whose last byte is sent after something was done."""
+def test_a_body_that_is_held_back_does_not_outlast_its_route(gateway, setting_id, module_postgres):
+    """As with keys."""
+    key_id = gateway.key("sk-of-a-route", setting_id)["keyId"]
+    routes = f"{gateway.admin_url}/api/routes"
+    route = {
+        "name": "r",
+        "path": "/held-back",
+        "keyIds": [key_id],
+        "steps": [{"provider": "openai", "model": "gpt-4o"}],
+        "cacheConfig": {"enabled": False},
+    }
+    made = httpx.post(routes, json=route).json()
+
+    def bar() -> None:
+        httpx.delete(f"{routes}/{made['id']}")
+
+    answer = answer_when_held_back(
+        gateway, module_postgres.url, "sk-of-a-route", bar, "/api/routes/held-back"
+    )
+    assert b"route_not_found" in answer
+
+
+def answer_when_held_back(
+    gateway: Gateway, url: str, key: str, meanwhile: Callable[[], None], path: str = PATH
+) -> bytes:
+    """What a call gets whose body is sent after something was done."""
     body = b'{"model":"gpt-4o","messages":[],"user":"held back"}'
     head = (
-        f"POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
-        f"connection: close\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
+        f"connection: close\r\nexpect: 100-continue\r\ncontent-length: {len(body)}\r\n\r\n"
     )
+    until_in_force(gateway, url)
     with socket.create_connection(("127.0.0.1", gateway.proxy_port), timeout=20) as client:
-        client.sendall(head.encode() + body[:-1])
-        until_under_way(gateway)
+        client.sendall(head.encode())
+        # Said when the body is asked for: what the head decides has been decided.
+        assert client.recv(65_536).startswith(b"HTTP/1.1 100 Continue")
         meanwhile()
-        client.sendall(body[-1:])
+        until_in_force(gateway, url)
+        client.sendall(body)
         return b"".join(iter(lambda: client.recv(65_536), b""))

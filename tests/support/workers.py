@@ -27,7 +27,6 @@ class WorkerFacts(msgspec.Struct, frozen=True):
     configuration_fingerprint: str
     configuration_unusable: int
     keys: int
-    counts: dict[str, int]
 
 
 def worker_facts(gateway: Gateway) -> list[WorkerFacts]:
@@ -58,14 +57,6 @@ def until_in_force(gateway: Gateway, url: str, workers: int = 1, seconds: float 
         if held == [stored] * workers:
             return
         assert time.monotonic() < deadline, f"stored {stored}, in force {held}"
-        time.sleep(0.01)
-
-
-def until_under_way(gateway: Gateway, exchanges: int = 1, seconds: float = 15) -> None:
-    """Waits until so many exchanges are under way. Raises AssertionError."""
-    deadline = time.monotonic() + seconds
-    while sum(facts.counts["in_flight"] for facts in worker_facts(gateway)) != exchanges:
-        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
