@@ -129,7 +129,7 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     )
     upstream_pool_timeout: Annotated[Duration, _d("longest wait for a connection")] = Duration(10)
     upstream_write_timeout: Annotated[Duration, _d("longest stall while sending")] = Duration(30)
-    upstream_connections_max: Annotated[int, _d("connections to one origin, a worker")] = 1024
+    upstream_connections_max: Annotated[int, _d("connections to one origin, a worker")] = 4096
     upstream_idle_max: Annotated[int, _d("idle connections kept, a worker")] = 256
     upstream_idle_timeout: Annotated[Duration, _d("an idle connection is closed after")] = Duration(
         60

@@ -5,6 +5,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -103,6 +104,13 @@ def load_journal_settings(settings: GatewaySettings) -> JournalSettings:
     return journal
 
 
+def _may_open_many() -> None:
+    """As many descriptors as we are allowed: an open stream takes two of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def run_data(settings: GatewaySettings, listener: socket.socket, index: int) -> None:
     """Serve until told to stop; then drain: readiness off, exchanges finished, journal shipped."""
     stop = _stop_event()
@@ -156,6 +164,7 @@ def main() -> None:
     settings = load_settings()
     listener = socket.socket(fileno=arguments.fd)
     if arguments.role == "data":
+        _may_open_many()
         uvloop.run(run_data(settings, listener, arguments.index))
     else:
         uvloop.run(run_admin(settings, listener))
