@@ -308,3 +308,44 @@ def test_a_route_needs_no_model_in_its_body(routes: Routes, echo: EchoProvider):
     routes.ask(b'{"messages":[]}')
 
     assert json.loads(echo.heard[0].body) == {"model": "of-openai", "messages": []}
+
+
+@pytest.mark.parametrize("asks_as", ["anthropic", "openai"])
+def test_a_route_over_anthropic_speaks_what_is_asked(
+    routes: Routes, echo: EchoProvider, bus: NatsServer, asks_as: str
+):
+    """Messages for its own clients, chat completions for all others."""
+    setting = routes.gateway.setting(echo.url, provider="anthropic")
+    found = routes.gateway.key(routes.key, setting)
+    answer = httpx.post(
+        f"{routes.gateway.admin_url}/api/routes",
+        json={
+            "name": routes.name,
+            "path": f"/{routes.name}",
+            "keyIds": [found["keyId"]],
+            "steps": [step("anthropic")],
+            "cacheConfig": {"enabled": False},
+        },
+    )
+    assert answer.status_code == 200, answer.text
+    said = {"anthropic-version": "2023-06-01"} if asks_as == "anthropic" else {}
+
+    assert routes.ask(**said).status_code == 200
+    is_message = asks_as == "anthropic"
+    assert echo.heard[0].target == ("/v1/messages" if is_message else "/v1/chat/completions")
+    assert ("x-api-key" in echo.heard[0].headers) is is_message
+    event = completed(bus, routes.custom_id)
+    assert event.call.endpoint == (
+        "anthropic.messages" if is_message else "openai.chat_completions"
+    )
+
+
+def test_a_route_of_embeddings_asks_for_embeddings(
+    routes: Routes, echo: EchoProvider, bus: NatsServer
+):
+    """By the model of its first step."""
+    routes.make(echo.url, dead(), step(model="text-embedding-3-small"))
+
+    assert routes.ask(b'{"input":"hi"}').status_code == 200
+    assert echo.heard[0].target == "/v1/embeddings"
+    assert completed(bus, routes.custom_id).call.operation == "embeddings"
