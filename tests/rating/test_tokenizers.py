@@ -56,7 +56,13 @@ def test_known_hard_texts_count_the_same(name: Encoding, text: str) -> None:
 
 @pytest.mark.parametrize("name", ENCODINGS)
 @settings(max_examples=300, deadline=None)
-@given(texts=st.lists(st.text(max_size=200), max_size=4))
+@given(
+    # What no version of Unicode known here has assigned is a letter to the one and not yet to the
+    # other: their tables are of different years.
+    texts=st.lists(
+        st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=200), max_size=4
+    )
+)
 def test_random_texts_count_the_same(name: Encoding, texts: list[str]) -> None:
     """Any Unicode text, alone or in company."""
     expected = sum(len(tiktoken.get_encoding(name).encode_ordinary(text)) for text in texts)
