@@ -110,7 +110,7 @@ def plan(
             403,
             "permission_error",
             "model_not_allowed",
-            "model is not allowed" if model is None else f"model {model} is not allowed",
+            "model is not allowed",
             param="model",
         )
     if len(allowed) == 1:
