@@ -1,5 +1,6 @@
 """Full stream, full journal, full or failing disk: refused in time, and nothing of it lost."""
 
+import os
 import sys
 import time
 from itertools import chain
@@ -82,7 +83,9 @@ async def test_requests_over_a_failing_disk_are_refused_or_recorded(stage):
         if kills < KILLS and time.monotonic() - began > 2.0 * (kills + 1):
             # A file with a damaged header is among what the dead leave behind.
             (journal / f"{kills:032x}.00000000.seg").write_bytes(bytes(100))
-            (journal / f"{kills:032x}.00000001.new").touch()
+            draft = journal / f"{kills:032x}.00000001.new"
+            draft.touch()
+            os.utime(draft, (0, 0))
             await worker_dies(installation)
             kills += 1
         lines -= set(fired.read_text().splitlines()) if fired.exists() else set()

@@ -201,10 +201,20 @@ def test_leftovers_without_records_are_removed(directory: Path) -> None:
     (directory / file_name(b"\x03" * 16, 0)).write_bytes(b"")
     draft = directory / f"{'04' * 16}.00000000.new"
     draft.write_bytes(b"")
+    os.utime(draft, (0, 0))
     held = create(directory, header, 4096)
     assert adopt(directory, set(), Counts(), 9) == []
     assert list(directory.iterdir()) == [held.path]
     held.close()
+
+
+def test_a_draft_that_was_just_made_is_left_to_its_maker(directory: Path) -> None:
+    """Who has not locked it yet would otherwise have no new segment, and refuse requests."""
+    directory.mkdir()
+    draft = directory / f"{'05' * 16}.00000000.new"
+    draft.touch()
+    assert adopt(directory, set(), Counts(), 9) == []
+    assert draft.exists()
 
 
 async def test_an_incarnation_that_wrote_nothing_is_removed_without_an_end(

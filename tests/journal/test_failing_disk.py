@@ -196,7 +196,9 @@ async def test_an_error_at_adoption_costs_a_second_try(
             disk.give(*(Order(o.call, o.kind, error, o.how, o.skip) for o in ADOPTING[fault]))
             for _ in range(3):
                 promised += await _dead(directory)
-            (directory / f"{os.urandom(16).hex()}.00000000.new").touch()
+            draft = directory / f"{os.urandom(16).hex()}.00000000.new"
+            draft.touch()
+            os.utime(draft, (0, 0))
             (directory / f"{os.urandom(16).hex()}.00000000.seg").write_bytes(bytes(100))
             await meter.run_until(lambda: disk.fired > 0)
             await meter.run_until(lambda: len(segment_files(directory)) == 1)

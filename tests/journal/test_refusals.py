@@ -159,6 +159,7 @@ def test_what_dies_while_it_rolls_is_adopted_whole(directory: Path) -> None:
     (older, newer) = segment_files(directory)
     draft = newer.with_suffix(".new")
     os.link(newer, draft)
+    os.utime(draft, (0, 0))
     assert adopt(directory, set(), Counts(), 9) == []
     assert draft.exists()
     journal.abandon_in_child()

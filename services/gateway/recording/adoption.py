@@ -7,7 +7,9 @@ locks, with no file of it that we have not seen, proves that nobody writes it.
 import contextlib
 import logging
 import os
+import time
 from pathlib import Path
+from typing import Final
 
 from contracts.records import SEGMENT_HEADER_BYTES, BadSegment, SegmentHeader
 from gateway.recording.counts import Counts
@@ -15,6 +17,9 @@ from gateway.recording.incarnation import Incarnation
 from gateway.recording.segments import DRAFT_SUFFIX, Segment, lock, parse_name
 
 log = logging.getLogger(__name__)
+
+DRAFT_AGE_S: Final = 10.0
+"""Between making a draft and locking it lie two system calls."""
 
 
 def adopt(directory: Path, held: set[bytes], counts: Counts, at_most: int) -> list[Incarnation]:
@@ -52,14 +57,21 @@ def _names(directory: Path) -> list[str]:
 
 
 def _remove_draft(path: Path) -> None:
-    """A draft nobody holds is of one who died while making it; there is no record in it."""
+    """A draft nobody holds is of one who died while making it; there is no record in it.
+
+    A young one may be of a sibling that has yet to lock it, for whom there would be no new segment.
+    """
     try:
+        if time.time() - path.stat().st_mtime < DRAFT_AGE_S:
+            return
         fd = lock(path)
         if fd is not None:
             try:
                 path.unlink(missing_ok=True)
             finally:
                 os.close(fd)
+    except FileNotFoundError:
+        pass  # Its maker has linked it to its own name meanwhile.
     except OSError:
         log.exception("draft %s cannot be removed now", path.name)
 
