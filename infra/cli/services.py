@@ -50,20 +50,28 @@ def migrate(
     become("infra.migrations", data_dir, arguments, instance=find_environment(data_dir))
 
 
-Passed = Annotated[
-    str,
-    Parameter(
-        allow_leading_hyphen=True,
-        help="--from BEGIN and --to END (RFC 3339 or Unix ms; the last 24 hours), --json.",
-    ),
-]
-
-
-def audit(*words: Passed, data_dir: DataDir = DATA_DIR_DEFAULT) -> None:
+def audit(
+    *,
+    begin: Annotated[
+        str | None,
+        Parameter(name="--from", help="RFC 3339 or Unix ms; a day before the end when left out."),
+    ] = None,
+    end: Annotated[
+        str | None,
+        Parameter(name="--to", help="RFC 3339 or Unix ms, not included; now when left out."),
+    ] = None,
+    data_dir: DataDir = DATA_DIR_DEFAULT,
+    as_json: AsJson = False,
+) -> None:
     """Prove from ledger, stream and journals that nothing is lost and nothing doubled.
 
     Servers are those the environment names, else those of the instance on the data directory.
     """
+    words = [
+        *([] if begin is None else [f"--from={begin}"]),
+        *([] if end is None else [f"--to={end}"]),
+        *(["--json"] if as_json else []),
+    ]
     become("metering", data_dir, ["audit", *words], instance=find_environment(data_dir))
 
 

@@ -111,7 +111,7 @@ async def rotate(
                 is_new=makes_key,
                 resealed=resealed,
                 unchanged=len(settings) - resealed,
-                dropped=[],
+                dropped=[key.id for key in old.keys] if makes_key and not keeps_old else [],
                 dry_run=True,
             )
         if makes_key and len(old.keys) >= KEYS_MAX:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
+from nats.js.errors import KeyNotFoundError
 
 from contracts import subjects
 from metering.adapters.clickhouse_ledger import ClickHouse
@@ -99,7 +100,12 @@ def _instant_ms(text: str | None, default_ms: int) -> int:
         return default_ms
     if text.isdigit():
         return int(text)
-    instant = datetime.fromisoformat(text)
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no time: write 2026-01-31T08:00:00Z, or Unix milliseconds"
+        ) from None
     if instant.tzinfo is None:
         instant = instant.replace(tzinfo=UTC)
     return round(instant.timestamp() * 1000)
@@ -122,6 +128,11 @@ async def _lost(link: NatsLink, name: str) -> int:
 async def _resync(link: NatsLink, partition: int) -> int:
     with as_unavailable():
         bucket = await link.jetstream.key_value(subjects.CHECKPOINTS_BUCKET)
+        try:
+            await bucket.get(subjects.checkpoint_key(partition))
+        except KeyNotFoundError:
+            sys.stdout.write(f"partition {partition} has no checkpoint: nothing to forget\n")
+            return 0
         await bucket.delete(subjects.checkpoint_key(partition))
     sys.stdout.write(
         f"the checkpoint of partition {partition} is gone; metering makes it anew from the ledger\n"

@@ -244,7 +244,7 @@ class PartitionMeter:
             raise Refused(
                 f"partition {self.partition}: the stream was created at {state.generation}, the "
                 f"checkpoint belongs to the one of {checkpoint.generation}. If the stream was "
-                f"replaced on purpose, run `tollway metering resync {self.partition}`: booking "
+                f"replaced on purpose, run `tollway resync {self.partition}`: booking "
                 "then starts at its first parcel and looks every event up in the ledger"
             )
         if state.last_seq < checkpoint.committed_seq:
@@ -252,7 +252,7 @@ class PartitionMeter:
                 f"partition {self.partition}: booked up to sequence {checkpoint.committed_seq}, "
                 f"but the stream ends at {state.last_seq}: it was restored to an older state. Put "
                 "the newer one back, or run "
-                f"`tollway metering resync {self.partition}` to book again from its first parcel, "
+                f"`tollway resync {self.partition}` to book again from its first parcel, "
                 "looking every event up in the ledger"
             )
 
@@ -787,7 +787,7 @@ class PartitionMeter:
                 f"partition {self.partition}: the ledger holds {count} of the {rows} rows of batch "
                 f"{batch_id}, which is committed: the ledger was restored to an older state. Put "
                 "the newer one back, or run "
-                f"`tollway metering resync {self.partition}` to book from the stream what the "
+                f"`tollway resync {self.partition}` to book from the stream what the "
                 "ledger does not hold"
             )
 

@@ -15,7 +15,7 @@ async def test_new_stream_is_refused_until_resync_books_from_it(stage):
     await scenarios.wipe(stage.installation, stage.load, "stream")
     await stage.load.burst(40)
     said = await scenarios.refused_with(stage.installation, "the stream was created at")
-    assert "metering resync" in said
+    assert "tollway resync" in said
     await scenarios.resync(stage.installation)
     await stage.settled()
 
@@ -24,7 +24,7 @@ async def test_older_stream_is_refused_until_resync_books_from_it(stage):
     """A stream that ends before the booked sequence was restored: refused, then looked up."""
     await scenarios.restore(stage.installation, stage.load, "stream")
     said = await scenarios.refused_with(stage.installation, "it was restored to an older state")
-    assert "metering resync" in said
+    assert "tollway resync" in said
     await stage.load.burst(20)
     await scenarios.resync(stage.installation)
     await stage.settled()
@@ -49,6 +49,6 @@ async def test_older_ledger_is_refused_until_resync_books_the_rest(stage):
     """A ledger without a committed batch was restored: refused, then filled from the stream."""
     await scenarios.restore(stage.installation, stage.load, "clickhouse", during=20)
     said = await scenarios.refused_with(stage.installation, "the ledger was restored")
-    assert "metering resync" in said
+    assert "tollway resync" in said
     await scenarios.resync(stage.installation)
     await stage.settled()

@@ -34,6 +34,8 @@ def model_for(path: Path, model: str | None) -> str:
     for word, known in MODEL_BY_WORD.items():
         if word in path.name.lower():
             return known
+    if not path.is_file():
+        raise Problem(f"there is no file {path}")
     raise Problem(f"{path.name} has neither conv nor code in its name: say --model")
 
 

@@ -38,11 +38,11 @@ _BY_PATH: Final = (
 )
 
 _TEXT: Final = (
-    "Configures Tollway. Member names are matched whatever their case, unknown members are ignored,"
-    " and null is the same as absent. Times are Unix seconds, money is in US dollars. A change is"
-    " in force in every worker within a second. Errors have one shape, `Refusal`; its `instance` is"
-    " a template, not the URL that was asked. A path that is not here, or another method, is 404 in"
-    " plain text."
+    "Configures Tollway. Member names are matched whatever their case, null is the same as absent,"
+    " and unknown members are ignored unless they look like a misspelt one. Times are Unix seconds,"
+    " money is in US dollars. A change is in force in every worker within a second. Errors have one"
+    " shape, `Refusal`; its `instance` is a template, not the URL that was asked. A path that is not"
+    " here, or another method, is 404 in plain text."
 )
 
 

@@ -36,7 +36,7 @@ class NatsCheckpoints:
         except msgspec.DecodeError as error:
             raise Refused(
                 f"partition {self._partition}: its checkpoint cannot be read ({error}); run "
-                f"`tollway metering resync {self._partition}` to make it anew from the ledger"
+                f"`tollway resync {self._partition}` to make it anew from the ledger"
             ) from error
 
     async def write(self, checkpoint: Checkpoint, revision: int) -> int:
