@@ -101,6 +101,8 @@ class Gateway(Program):
                 "DATA_DIR": str(self.data_dir),
                 "GATEWAY_WORKERS": "1",
                 "DRAIN_S": "5",
+                # Nobody's, unless a test has reporting: this machine may run a Tollway of its own.
+                "REPORTING_URL": f"http://127.0.0.1:{free_port()}",
                 "JOURNAL_STOP": "1",
                 "ALLOW_PRIVATE_UPSTREAMS": "true",
                 "SECRETS_KEY": SECRETS_KEY,
