@@ -72,7 +72,13 @@ def audit(
         *([] if end is None else [f"--to={end}"]),
         *(["--json"] if as_json else []),
     ]
-    become("metering", data_dir, ["audit", *words], instance=find_environment(data_dir))
+    try:
+        instance = find_environment(data_dir)
+    except Problem as problem:
+        # 1 would say that the books differ.
+        sys.stderr.write(f"tollway: {problem}\n")
+        raise SystemExit(2) from None
+    become("metering", data_dir, ["audit", *words], instance=instance)
 
 
 def lost(incarnation: str, /, *, data_dir: DataDir = DATA_DIR_DEFAULT) -> None:

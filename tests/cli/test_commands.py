@@ -236,7 +236,7 @@ def test_an_audit_of_a_stopped_instance_says_that_nothing_runs(tmp_path):
     write_addresses(tmp_path, addresses)
     done = tollway("audit", "--data-dir", tmp_path)
 
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert f"nothing runs on {tmp_path}" in done.stderr
     assert "Traceback" not in done.stderr
 
