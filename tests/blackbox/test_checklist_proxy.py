@@ -215,7 +215,11 @@ def test_53_a_key_without_a_setting_of_the_provider_is_401(data, gateway, settin
 def test_54_allowed_paths_are_templates_with_their_method(data, gateway, settings, echo, mark):
     """403 for others, whatever the body; all of them when nothing is set."""
     template = f"{OPENAI}/assistants/:assistant_id"
-    paths = [{"path": CHAT, "method": "POST"}, {"path": template, "method": "GET"}]
+    paths = [
+        {"path": CHAT, "method": "POST"},
+        {"path": template, "method": "GET"},
+        {"path": "/api/routes/*route", "method": "POST"},
+    ]
     gateway.key(f"{mark}-few", gateway.setting(echo.url), allowedPaths=paths)
     gateway.key(f"{mark}-all", settings["openai"])
     few, unset = as_bearer(f"{mark}-few"), as_bearer(f"{mark}-all")
@@ -226,6 +230,9 @@ def test_54_allowed_paths_are_templates_with_their_method(data, gateway, setting
     refused(data.post(EMBEDDINGS, json=ASK_EMBEDDING, headers=few), *told)
     refused(data.post(EMBEDDINGS, content=b"{no json", headers=few), *told)
     refused(data.post(f"{OPENAI}/assistants/asst_1", json={}, headers=few), *told)
+    refused(data.post(f"/api/custom/providers/{mark}/x", json={}, headers=few), *told)
+    no_route = data.post(f"/api/routes/{mark}/x", json={}, headers=few)
+    assert (no_route.status_code, no_route.json()["error"]["message"]) == (404, "route not found")
     good(data.post(CHAT, json=ASK, headers=unset))
     good(data.post(EMBEDDINGS, json=ASK_EMBEDDING, headers=unset))
     assert [one.target for one in echo.heard] == ["/v1/chat/completions", "/v1/assistants/asst_1"]
@@ -243,8 +250,8 @@ def test_55_allowed_models_of_the_setting_are_the_only_ones(data, gateway, provi
 
 def test_56_a_key_is_401_as_soon_as_its_ttl_is_over(data, gateway, settings, mark):
     """BricksLLM serves it once more."""
-    made = gateway.key(mark, settings["openai"], ttl="3s")
-    expiry = int(str(made["createdAt"])) + 3
+    made = gateway.key(mark, settings["openai"], ttl="4s")
+    expiry = int(str(made["createdAt"])) + 4
 
     good(data.post(CHAT, json=ASK, headers=as_bearer(mark)))
     while time.time() < expiry:
@@ -808,7 +815,7 @@ def test_79_an_answer_is_kept_for_its_ttl(data, gateway, echo, books, mark):
     other = call(path, "other", temperature=0.5)
     assert (other.headers["x-tollway-cache"], len(echo.heard)) == ("miss", asked + 1)
     for found in ("hit", "miss"):
-        assert until(short, found, found).headers["x-tollway-cache"] == found
+        assert until(short, found, f"short-{found}").headers["x-tollway-cache"] == found
 
     def booked(custom_id: str) -> dict[str, Any]:
         deadline = time.monotonic() + 20
