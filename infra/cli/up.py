@@ -98,8 +98,8 @@ def _banner(announcement: Announcement) -> str:
     lines = [
         "",
         f"  proxy      {announcement.proxy_url}",
-        f"  admin      {announcement.admin_url}",
-        f"  reporting  {announcement.reporting_url}",
+        f"  admin      {announcement.admin_url}    described at /docs",
+        f"  reporting  {announcement.reporting_url}    described at /docs",
         f"  data       {announcement.data_dir}",
         "",
     ]
