@@ -18,6 +18,26 @@ from infra.demo_upstream.usage import (
 CHUNKS_DEFAULT: Final = 8
 
 
+_SOFT: Final = (b'"auto"', b'"none"')
+CHOICES_MAX: Final = 16
+
+
+class Function(msgspec.Struct):
+    """Of a tool in chat completions."""
+
+    name: str
+
+
+class Tool(msgspec.Struct):
+    """A tool of either dialect: named itself, or by its function."""
+
+    name: str | None = None
+    function: Function | None = None
+
+
+_tools: Final = msgspec.json.Decoder(list[Tool])
+
+
 class StreamOptions(msgspec.Struct):
     """Of chat completions and completions."""
 
@@ -27,7 +47,7 @@ class StreamOptions(msgspec.Struct):
 class Request(msgspec.Struct):
     """The members of any dialect's request that shape the answer; all others pass unread."""
 
-    model: str
+    model: str | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     messages: msgspec.Raw = msgspec.Raw()
@@ -36,12 +56,24 @@ class Request(msgspec.Struct):
     system: msgspec.Raw = msgspec.Raw()
     instructions: msgspec.Raw = msgspec.Raw()
     tools: msgspec.Raw = msgspec.Raw()
+    tool_choice: msgspec.Raw = msgspec.Raw()
+    n: int | None = None
     metadata: dict[str, Any] | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     max_output_tokens: int | None = None
     dimensions: int | None = None
     encoding_format: str | None = None
+
+    @property
+    def tool_called(self) -> str | None:
+        """The first tool's name where the request insists on a call, as either dialect does."""
+        choice = bytes(self.tool_choice)
+        if not self.tools or choice in (b"", b"null") or any(soft in choice for soft in _SOFT):
+            return None
+        for tool in _tools.decode(self.tools):
+            return tool.name or (tool.function.name if tool.function else None)
+        return None
 
     @property
     def words_max(self) -> int | None:
@@ -106,7 +138,7 @@ def make(request: Request, asked: Asked, prefix: str) -> Made:
     return Made(
         id=f"{prefix}demo-{next(_serial):08x}",
         created=int(time.time()),
-        model=asked.model or request.model,
+        model=asked.model or request.model or "",
         text=text,
         usage=usage,
         asked=asked,

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from infra.demo_upstream import openai_others
 from infra.demo_upstream.answers import Dialect, Made, Request, Stream, make
 from infra.demo_upstream.anthropic_messages import Messages
 from infra.demo_upstream.asked import NOTHING, Asked, BadAsk, asked_of
@@ -12,6 +13,7 @@ from infra.demo_upstream.openai_chat import ChatCompletions, Completions
 from infra.demo_upstream.openai_embeddings import Embeddings
 from infra.demo_upstream.openai_responses import Responses
 from infra.demo_upstream.record import Record
+from infra.demo_upstream.usage import tokens_of
 
 MODELS: Final = (
     "gpt-4o",
@@ -73,6 +75,16 @@ def plan(head: Head, body: bytes, record: Record) -> Plan:
         return _own(head, path, record)
     if head.method == "GET" and path.rstrip("/").endswith("/models"):
         return Plan(200, _models())
+    model = path.rpartition("/models/")[2]
+    if head.method == "GET" and model in MODELS:
+        return Plan(200, msgspec.json.encode(_model(model)))
+    if head.method == "POST" and path.endswith("/messages/count_tokens"):
+        return Plan(200, msgspec.json.encode({"input_tokens": tokens_of(body)}))
+    other = openai_others.answer(head.method, path, body)
+    if other is not None and other.status != 200:
+        return _error(other.status, other.body.decode(), is_anthropic=False)
+    if other is not None:
+        return Plan(200, other.body, other.content_type)
     is_anthropic = path.endswith("/messages")
     dialect = next((d for ending, d in _DIALECT_BY_ENDING if path.endswith(ending)), None)
     if dialect is None:
@@ -87,6 +99,12 @@ def plan(head: Head, body: bytes, record: Record) -> Plan:
 def _answer(head: Head, body: bytes, dialect: Dialect, *, is_anthropic: bool) -> Plan:
     try:
         request = _requests.decode(body)
+        if request.model is None:
+            # Azure's clients may leave it to the path.
+            _, _, deployment = head.path.partition("/deployments/")
+            request.model = deployment.partition("/")[0] or None
+        if request.model is None:
+            return _error(400, "A model is missing", is_anthropic=is_anthropic)
         said = head.said
         if request.metadata:
             said = _said_in(request.metadata) | said
@@ -138,11 +156,11 @@ def _own(head: Head, path: str, record: Record) -> Plan:
 
 
 def _models() -> bytes:
-    created = int(time.time())
-    models = [
-        {"id": name, "object": "model", "created": created, "owned_by": "demo"} for name in MODELS
-    ]
-    return msgspec.json.encode({"object": "list", "data": models})
+    return msgspec.json.encode({"object": "list", "data": [_model(name) for name in MODELS]})
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": int(time.time()), "owned_by": "demo"}
 
 
 def _error_value(status: int, message: str, *, is_anthropic: bool) -> dict[str, Any]:

@@ -199,3 +199,49 @@ def test_anthropic_streams_report_input_at_the_start_and_output_at_the_end(clien
     usage = by_type["message_start"]["message"]["usage"]
     assert (usage["input_tokens"], usage["cache_read_input_tokens"]) == (274, 100)
     assert by_type["message_delta"]["usage"]["output_tokens"] == 44
+
+
+def test_a_tool_is_called_where_the_request_insists(client):
+    """Whole and in pieces, in both dialects; with a free choice the answer is text."""
+    tool = {"type": "function", "function": {"name": "f"}}
+    forced = {**CHAT, "tools": [tool], "tool_choice": "required"}
+    free = {**forced, "tool_choice": "auto"}
+    choice = client.post("/v1/chat/completions", json=forced).json()["choices"][0]
+    streamed = events_of(client.post("/v1/chat/completions", json={**forced, "stream": True}).text)
+    pieces = [
+        call["function"]["arguments"]
+        for event in streamed
+        for call in event["choices"][0]["delta"].get("tool_calls", [])
+    ]
+    used = client.post(
+        "/v1/messages", json={**CHAT, "tools": [{"name": "f"}], "tool_choice": {"type": "any"}}
+    ).json()
+
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["tool_calls"][0]["function"]["name"] == "f"
+    assert "".join(pieces) == choice["message"]["tool_calls"][0]["function"]["arguments"]
+    assert (used["stop_reason"], used["content"][0]["name"]) == ("tool_use", "f")
+    assert client.post("/v1/chat/completions", json=free).json()["choices"][0]["message"]["content"]
+
+
+def test_a_file_comes_down_as_it_went_up(client):
+    """Whatever bytes it has, also such as look like a form's own."""
+    content = bytes(range(256)) + b"\r\n--\r\n\r\n"
+    form = {"files": {"file": ("a.bin", content)}, "data": {"purpose": "user_data"}}
+    file = client.post("/v1/files", **form).json()
+    path = f"/v1/files/{file['id']}"
+
+    assert (file["bytes"], file["filename"]) == (len(content), "a.bin")
+    assert client.get(f"{path}/content").content == content
+    assert client.get("/v1/files").json()["data"][-1] == file == client.get(path).json()
+    assert client.delete(path).json()["deleted"]
+    assert client.get(path).status_code == 404
+
+
+def test_a_transcription_needs_its_form(client):
+    """JSON is no form; a form with file and model is heard."""
+    path = "/v1/audio/transcriptions"
+
+    assert client.post(path, json={"model": "whisper-1"}).status_code == 400
+    form = {"files": {"file": ("a.wav", bytes(9))}, "data": {"model": "whisper-1"}}
+    assert client.post(path, **form).json()["usage"] == {"type": "duration", "seconds": 1}
