@@ -46,6 +46,20 @@ check: install ## format, lint, types, import rules
 test: install check ## everything CI runs; needs no network, no Docker, no key
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
+# Real clients, in an environment of their own; Node's where there is npm.
+CLIENTS := .venv-conformance
+NODE_CLIENTS := tests/conformance/node
+
+$(CLIENTS)/.installed: tests/conformance/requirements.lock $(wildcard $(NODE_CLIENTS)/package*.json)
+	@test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	$(BIN)/uv pip install --quiet --python $(CLIENTS)/bin/python --require-hashes -r $<
+	@! command -v npm >/dev/null || npm ci --prefix $(NODE_CLIENTS) --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+.PHONY: conformance
+conformance: install $(CLIENTS)/.installed ## real clients through the gateway; ARGS="-k anthropic"
+	$(BIN)/python tests/conformance/run.py $(CLIENTS)/bin/python $(ARGS)
+
 .PHONY: drill
 drill: install ## seeds of faults against the whole product, about ten minutes; ARGS="--seeds 2"
 	$(BIN)/python -m drill $(ARGS)
@@ -58,14 +72,17 @@ fuzz: install ## hostile requests against 8001 and 8003 for minutes; ARGS="--hyp
 docs: install ## write docs/settings.md anew
 	$(BIN)/python docs/settings_table.py
 
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header --no-annotate
+
 .PHONY: lock
-lock: ## write requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
+lock: ## write both locks anew, from pyproject.toml and tests/conformance/requirements.in
+	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
+	$(COMPILE) tests/conformance/requirements.in -o tests/conformance/requirements.lock
 
 .PHONY: clean
 clean: ## remove the environment, caches and the local data directory
-	rm -rf $(VENV) .tollway .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) $(NODE_CLIENTS)/node_modules .tollway .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: bench
 bench: install ## Tollway beside nginx, LiteLLM and TensorZero; ARGS=--quick, ARGS=--help
