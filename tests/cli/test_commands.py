@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.servers import free_port
 
 from infra.cli import COMMANDS
 from infra.embedded.instance import Addresses, make_data_dir, write_addresses
@@ -80,7 +81,8 @@ def test_a_port_in_use_is_named_with_its_owner_before_anything_starts(tmp_path):
     """No traceback, no server left, exit status 1."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = tollway("up", "--admin-port", port, "--data-dir", tmp_path)
+        others = ["--proxy-port", free_port(), "--reporting-port", free_port()]
+        done = tollway("up", "--admin-port", port, *others, "--data-dir", tmp_path)
 
     assert done.returncode == 1
     assert f"port {port} is in use by pid {os.getpid()}" in done.stderr
@@ -93,7 +95,8 @@ def test_a_detached_start_that_fails_says_why(tmp_path):
     """The problem comes back to the terminal that asked."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = tollway("up", "--detach", "--proxy-port", port, "--data-dir", tmp_path)
+        others = ["--admin-port", free_port(), "--reporting-port", free_port()]
+        done = tollway("up", "--detach", "--proxy-port", port, *others, "--data-dir", tmp_path)
 
     assert done.returncode == 1
     assert f"port {port} is in use" in done.stderr

@@ -38,11 +38,13 @@ def test_files_name_their_models_and_merge_by_time():
     assert len(both(limit=7)) == 7
 
 
-def test_a_file_of_another_name_needs_a_model():
+def test_a_file_of_another_name_needs_a_model(tmp_path):
     """Guessing a model would guess a price."""
-    assert model_for(Path("mine.csv"), "gpt-4.1") == "gpt-4.1"
+    file = tmp_path / "mine.csv"
+    file.touch()
+    assert model_for(file, "gpt-4.1") == "gpt-4.1"
     with pytest.raises(Problem, match="--model"):
-        model_for(Path("mine.csv"), None)
+        model_for(file, None)
 
 
 @pytest.mark.parametrize(

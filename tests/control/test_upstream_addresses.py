@@ -244,7 +244,7 @@ def test_a_gateway_refuses_to_store_and_to_call(gateway, strict, provider):
 
 def test_a_gateway_does_not_call_itself(gateway):
     """Its data plane, its admin API, its reports: not as a provider either."""
-    for port in (gateway.proxy_port, gateway.admin_port, 8003):
+    for port in (gateway.proxy_port, gateway.admin_port, gateway.reporting_port):
         answer = httpx.put(
             f"{gateway.admin_url}/api/provider-settings",
             json={"provider": "vllm", "setting": {"url": f"http://localhost:{port}/v1"}},

@@ -91,6 +91,8 @@ class Gateway(Program):
     def __init__(self, directory: Path, env: Mapping[str, str]) -> None:
         self.proxy_port = free_port()
         self.admin_port = free_port()
+        self.reporting_port = free_port()
+        """Nobody's, unless a test has reporting: this machine may run a Tollway of its own."""
         self.data_dir = directory / "data"
         super().__init__(
             "gateway",
@@ -101,8 +103,7 @@ class Gateway(Program):
                 "DATA_DIR": str(self.data_dir),
                 "GATEWAY_WORKERS": "1",
                 "DRAIN_S": "5",
-                # Nobody's, unless a test has reporting: this machine may run a Tollway of its own.
-                "REPORTING_URL": f"http://127.0.0.1:{free_port()}",
+                "REPORTING_URL": f"http://127.0.0.1:{self.reporting_port}",
                 "JOURNAL_STOP": "1",
                 "ALLOW_PRIVATE_UPSTREAMS": "true",
                 "SECRETS_KEY": SECRETS_KEY,
