@@ -4,11 +4,14 @@
  *
  * PORT 0 takes a free port; the port in use is printed on standard output when it listens.
  * A request is answered by what its body holds:
- *   no "stream": true    one chat completion in JSON, with usage
+ *   no "stream": true    one chat completion in JSON, with usage; one of 1 MB when the body holds
+ *                        the word LONG
  *   "stream": true       50 chunks, a usage chunk when "include_usage": true, then [DONE];
  *                        one write and one HTTP chunk an event, all at once ("burst"), or one
- *                        every 10 ms ("paced") when the body holds the word PACED
- * Only 127.0.0.1 is served. Requests over 1 MiB are cut off.
+ *                        every 10 ms ("paced") when the body holds the word PACED, every 100 ms
+ *                        when it holds SLOWLY
+ * Bodies over 64 KiB are not searched, so that they cost the provider little: they get JSON.
+ * Only 127.0.0.1 is served. Requests over 8 MiB are cut off.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -30,8 +33,11 @@ enum {
     CHUNKS = 50,
     EVENTS = CHUNKS + 2, /* and the usage chunk, and [DONE] */
     PACE_US = 10000,
+    SLOW_PACE_US = 100000,
     DESCRIPTORS_MAX = 16384,
-    REQUEST_BYTES_MAX = 1 << 20,
+    REQUEST_BYTES_MAX = 8 << 20,
+    SEARCHED_BYTES_MAX = 1 << 16,
+    LONG_CONTENT_BYTES = 1000000,
     BATCH = 256,
 };
 
@@ -53,6 +59,7 @@ typedef struct {
     bool closes;        /* after what is in `out` */
     bool with_usage;
     int next_event;     /* of the paced stream under way, -1 when there is none */
+    struct clockwork *clockwork; /* that paces it */
 } connection;
 
 typedef struct {
@@ -65,11 +72,17 @@ static connection *connections[DESCRIPTORS_MAX];
 static int poller;
 static uint64_t serials;
 
-/* Every tick lies PACE_US ahead of its making, so a queue is always in order of time. */
-static tick *ticks;
-static size_t ticks_first, ticks_count, ticks_room;
+/* Every tick of a clockwork lies its pace ahead of its making: a queue is always in order of time. */
+typedef struct clockwork {
+    uint64_t pace_us;
+    tick *ticks;
+    size_t first, count, room;
+} clockwork;
 
-static text completion, stream_head, events[EVENTS];
+static clockwork clockworks[] = {{.pace_us = PACE_US}, {.pace_us = SLOW_PACE_US}};
+enum { PACED, SLOW, CLOCKWORKS };
+
+static text completion, long_completion, stream_head, events[EVENTS];
 
 static void die(const char *what) {
     perror(what);
@@ -103,21 +116,42 @@ static text owned(const char *bytes, int length) {
     ",\"prompt_tokens_details\":{\"cached_tokens\":0,\"audio_tokens\":0}," \
     "\"completion_tokens_details\":{\"reasoning_tokens\":0,\"audio_tokens\":0}}"
 
-static void prepare_completion(void) {
-    char body[2048], whole[4096];
+static text completion_with(const char *content, const char *more_headers) {
+    size_t room = strlen(content) + 4096;
+    char *body = checked(malloc(room)), *whole = checked(malloc(room));
     int length = snprintf(
-        body, sizeof body,
+        body, room,
         "{" COMMON ",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":"
-        "\"Every crossing is noted once, priced from the book that was in force at the time, and "
-        "kept.\",\"refusal\":null,\"annotations\":[]},\"logprobs\":null,\"finish_reason\":"
+        "\"%s\",\"refusal\":null,\"annotations\":[]},\"logprobs\":null,\"finish_reason\":"
         "\"stop\"}]," USAGE("19", "199") "}",
-        "");
+        "", content);
     length = snprintf(
-        whole, sizeof whole,
+        whole, room,
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-        "X-Request-Id: req_0123456789\r\nOpenAI-Processing-Ms: 1\r\n\r\n%s",
-        length, body);
-    completion = owned(whole, length);
+        "X-Request-Id: req_0123456789\r\nOpenAI-Processing-Ms: 1\r\n%s\r\n%s",
+        length, more_headers, body);
+    text made = owned(whole, length);
+    free(body);
+    free(whole);
+    return made;
+}
+
+static void prepare_completions(void) {
+    static const char sentence[] =
+        "Every crossing is noted once, priced from the book that was in force at the time, and "
+        "kept.";
+    completion = completion_with(sentence, "");
+    char *content = checked(malloc(LONG_CONTENT_BYTES + 1));
+    size_t length = 0, step = sizeof sentence - 1 + 2;
+    while (length + step <= LONG_CONTENT_BYTES) {
+        memcpy(content + length, sentence, step - 2);
+        memcpy(content + length + step - 2, "\\n", 2);
+        length += step;
+    }
+    content[length] = '\0';
+    /* nginx does not buffer here, for streams' sake, and would copy this in small pieces. */
+    long_completion = completion_with(content, "X-Accel-Buffering: yes\r\n");
+    free(content);
 }
 
 static void prepare_event(int index, const char *document) {
@@ -201,18 +235,19 @@ static bool send_text(connection *c, const text *what) {
 }
 
 static void tick_later(connection *c) {
-    if (ticks_count == ticks_room) {
-        size_t room = ticks_room ? ticks_room * 2 : 1024;
+    clockwork *w = c->clockwork;
+    if (w->count == w->room) {
+        size_t room = w->room ? w->room * 2 : 1024;
         tick *moved = checked(malloc(room * sizeof *moved));
-        for (size_t index = 0; index < ticks_count; index++)
-            moved[index] = ticks[(ticks_first + index) % ticks_room];
-        free(ticks);
-        ticks = moved;
-        ticks_first = 0;
-        ticks_room = room;
+        for (size_t index = 0; index < w->count; index++)
+            moved[index] = w->ticks[(w->first + index) % w->room];
+        free(w->ticks);
+        w->ticks = moved;
+        w->first = 0;
+        w->room = room;
     }
-    tick made = {now_us() + PACE_US, c->serial, c->fd};
-    ticks[(ticks_first + ticks_count++) % ticks_room] = made;
+    tick made = {now_us() + w->pace_us, c->serial, c->fd};
+    w->ticks[(w->first + w->count++) % w->room] = made;
 }
 
 static int event_after(const connection *c, int index) {
@@ -232,11 +267,19 @@ static bool says_true(const char *body, size_t length, const char *quoted) {
     return false;
 }
 
+static bool holds(const char *body, size_t length, const char *word) {
+    return memmem(body, length, word, strlen(word)) != NULL;
+}
+
 static bool answer(connection *c, const char *body, size_t length) {
-    if (!says_true(body, length, "\"stream\"")) return send_text(c, &completion);
+    if (length > SEARCHED_BYTES_MAX) return send_text(c, &completion);
+    if (!says_true(body, length, "\"stream\""))
+        return send_text(c, holds(body, length, "LONG") ? &long_completion : &completion);
     c->with_usage = says_true(body, length, "\"include_usage\"");
     if (!send_text(c, &stream_head)) return false;
-    if (memmem(body, length, "PACED", 5) != NULL) {
+    bool is_slow = holds(body, length, "SLOWLY");
+    if (is_slow || holds(body, length, "PACED")) {
+        c->clockwork = &clockworks[is_slow ? SLOW : PACED];
         c->next_event = 0;
         tick_later(c);
         return true;
@@ -325,12 +368,12 @@ static void accept_all(int listener) {
     }
 }
 
-static void send_due_events(void) {
+static void send_due_events(clockwork *w) {
     uint64_t now = now_us();
-    while (ticks_count > 0 && ticks[ticks_first].due_us <= now) {
-        tick due = ticks[ticks_first];
-        ticks_first = (ticks_first + 1) % ticks_room;
-        ticks_count--;
+    while (w->count > 0 && w->ticks[w->first].due_us <= now) {
+        tick due = w->ticks[w->first];
+        w->first = (w->first + 1) % w->room;
+        w->count--;
         connection *c = connections[due.fd];
         if (c == NULL || c->serial != due.serial) continue;
         int index = c->next_event;
@@ -347,9 +390,14 @@ static void send_due_events(void) {
 }
 
 static int next_tick_ms(void) {
-    if (ticks_count == 0) return -1;
-    uint64_t now = now_us(), due = ticks[ticks_first].due_us;
-    return due <= now ? 0 : (int)((due - now + 999) / 1000);
+    uint64_t now = now_us(), soonest = UINT64_MAX;
+    for (int index = 0; index < CLOCKWORKS; index++) {
+        const clockwork *w = &clockworks[index];
+        if (w->count > 0 && w->ticks[w->first].due_us < soonest)
+            soonest = w->ticks[w->first].due_us;
+    }
+    if (soonest == UINT64_MAX) return -1;
+    return soonest <= now ? 0 : (int)((soonest - now + 999) / 1000);
 }
 
 static int listen_on(uint16_t port) {
@@ -374,7 +422,7 @@ int main(int count, char **arguments) {
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
-    prepare_completion();
+    prepare_completions();
     prepare_stream();
     poller = epoll_create1(EPOLL_CLOEXEC);
     if (poller < 0) die("epoll_create1");
@@ -398,6 +446,6 @@ int main(int count, char **arguments) {
                 is_well = receive(c);
             if (!is_well) end_connection(c);
         }
-        send_due_events();
+        for (int index = 0; index < CLOCKWORKS; index++) send_due_events(&clockworks[index]);
     }
 }

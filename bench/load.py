@@ -11,13 +11,17 @@ import msgspec
 
 from bench.programs import Program, tail
 
-Kind = Literal["json", "burst", "paced"]
+Kind = Literal["json", "burst", "paced", "slow", "up", "down"]
+"""JSON; streams at once, an event every 10 ms, every 100 ms; JSON of 1 MB there, of 1 MB back."""
 
 CHUNKS: Final = 50
 EVENTS: Final = CHUNKS + 2
 """Of a stream whose client asks for usage: the chunks, the usage chunk and [DONE]."""
 
-SETTLE_S_MAX: Final = 60
+LONG_BYTES: Final = 1_000_000
+"""Of a long message. Tollway journals a body whole up to 1 MiB, so none of this is spared."""
+
+SETTLE_S_MAX: Final = 120
 """Longest wait for the answers that are under way when the window ends."""
 
 _HERE: Final = Path(__file__).parent
@@ -43,9 +47,23 @@ MODES: Final = {
         Mode("c1", "json", 1, 3),
         Mode("c8", "json", 8, 3),
         Mode("c64", "json", 64, 5),
+        Mode("c256", "json", 256, 5),
+        Mode("c1024", "json", 1024, 5),
         Mode("burst", "burst", 32, 5),
         Mode("paced", "paced", 128, 6),
+        # Eight times the streams at a tenth of the pace: about as many events a second as `paced`,
+        # so what differs is the price of open streams. One lasts 5.1 s; a window of 6 has two.
+        Mode("paced1024", "slow", 1024, 6),
+        Mode("up1m", "up", 32, 5),
+        Mode("down1m", "down", 32, 5),
     )
+}
+DEFAULT_MODES: Final = ("c1", "c8", "c64", "c256", "burst", "paced")
+
+_STREAMING: Final[dict[Kind, str]] = {
+    "burst": "Which roads may a bus take?",
+    "paced": "Answer PACED.",
+    "slow": "Answer SLOWLY.",
 }
 
 
@@ -67,8 +85,17 @@ class LoadFailed(RuntimeError):
 
 
 def request_body(model: str, kind: Kind) -> bytes:
-    """A chat completion of about 1 KB. Streams ask for usage, so every target sends as much."""
-    question = _NOTES + ("Answer PACED." if kind == "paced" else "Which roads may a bus take?")
+    """A chat completion of about 1 KB, of 1 MB for "up".
+
+    Streams ask for usage, so every target sends as much.
+    """
+    question = _NOTES + _STREAMING.get(kind, "Which roads may a bus take?")
+    if kind == "up":
+        # Lines, as long texts have them: an escape in the JSON now and then.
+        paragraph = _NOTES.strip() + "\n"
+        question = (paragraph * (LONG_BYTES // len(paragraph) + 1))[:LONG_BYTES]
+    elif kind == "down":
+        question = _NOTES + "Answer at LONG."
     asked = {
         "model": model,
         "messages": [
@@ -78,7 +105,7 @@ def request_body(model: str, kind: Kind) -> bytes:
         "temperature": 0.2,
         "max_tokens": 256,
     }
-    if kind != "json":
+    if kind in _STREAMING:
         asked |= {"stream": True, "stream_options": {"include_usage": True}}
     return json.dumps(asked, separators=(",", ":")).encode()
 

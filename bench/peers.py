@@ -76,7 +76,9 @@ http {{
   tcp_nodelay on;
   keepalive_requests 1000000000;
   keepalive_timeout 1h;
-  client_body_buffer_size 64k;
+  client_max_body_size 64m;
+  # Nothing that is measured here goes by way of a file.
+  client_body_buffer_size 2m;
   client_body_temp_path {directory}/body;
   proxy_temp_path {directory}/proxy;
   fastcgi_temp_path {directory}/fastcgi;
@@ -84,7 +86,7 @@ http {{
   scgi_temp_path {directory}/scgi;
   upstream provider {{
     server {upstream};
-    keepalive 512;
+    keepalive 2048;
     keepalive_requests 1000000000;
   }}
   server {{
@@ -94,6 +96,10 @@ http {{
       proxy_http_version 1.1;
       proxy_set_header Connection "";
       proxy_buffering off;
+      # For answers that ask for buffering all the same, the long ones.
+      proxy_buffers 16 64k;
+      proxy_busy_buffers_size 512k;
+      proxy_max_temp_file_size 0;
     }}
   }}
 }}

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import msgspec
 
-from bench.load import Counted, LoadFailed, Mode, request_body, run_wrk
-from bench.machine import core_time, cpu_s, pss_mb, wait_until_quiet
+from bench.load import LONG_BYTES, Counted, LoadFailed, Mode, request_body, run_wrk
+from bench.machine import PeakMemory, core_time, cpu_s, pss_mb, wait_until_quiet
 from bench.programs import NotReady, Program
 from bench.rows import Failed, Measured, Row, Started
-from bench.targets import Place, Running, Target, check_stream
+from bench.targets import Place, Running, Target, check_stream, post
 
 
 class NotBooked(RuntimeError):
@@ -96,8 +96,13 @@ def _measure_target(
         )
         check_stream(running.url, running.headers, running.model)
         answered = running.answered_at_start + 1
-        # Pools fill, lazy imports happen, compilers warm up: none of it is measured.
-        for kind in dict.fromkeys(mode.kind for mode in plan.modes):
+        # Pools fill, lazy imports happen, compilers warm up: none of it is measured. A slow stream
+        # goes the way of a paced one, and takes longer.
+        kinds = ("paced" if mode.kind == "slow" else mode.kind for mode in plan.modes)
+        for kind in dict.fromkeys(kinds):
+            if kind == "down":
+                _check_long_answer(running)
+                answered += 1
             warm_up = Mode("warm-up", kind, 16, 1)
             answered += _load(running, warm_up, plan).answered
         booked = running.count_booked(answered)
@@ -128,12 +133,14 @@ def _measure(
 ) -> Measured:
     wait_until_quiet({plan.proxy_core, *plan.load_cores}, plan.quiet_wait_s)
     proxy, pinned, parts = running.proxy_pids(), running.pinned_pids(), running.parts()
+    pss_before_mb, peak = pss_mb(proxy), PeakMemory(proxy)
     parts_before = {name: cpu_s(pids) for name, pids in parts.items()}
     core_before, pinned_before = core_time(plan.proxy_core).busy_s, cpu_s(pinned)
     cpu_before, began = cpu_s(proxy), time.monotonic()
     counted = _load(running, mode, plan)
     elapsed_s, proxy_s = time.monotonic() - began, cpu_s(proxy) - cpu_before
     pinned_s = cpu_s(pinned) - pinned_before
+    rise_mb = peak.rise_mb()
     foreign_s = core_time(plan.proxy_core).busy_s - core_before - pinned_s
     booked = running.count_booked(booked_before + counted.answered)
     answers = max(1, counted.answered)
@@ -160,9 +167,17 @@ def _measure(
         parts_cpu_us={
             name: (cpu_s(pids) - parts_before[name]) / answers * 1e6 for name, pids in parts.items()
         },
+        peak_mb=None if rise_mb is None else pss_before_mb + rise_mb,
         booked=None if booked is None else booked[0] - booked_before,
         booked_after_s=None if booked is None else booked[1],
     )
+
+
+def _check_long_answer(running: Running) -> None:
+    """One, so that what is measured is what was asked. Raises ValueError, OSError."""
+    content = post(running.url, running.headers, request_body(running.model, "down"), 60.0)
+    if len(content) < LONG_BYTES * 0.99:
+        raise ValueError(f"a long answer of {len(content)} bytes")
 
 
 def _rate(counted: Counted, mode: Mode, elapsed_s: float) -> float:

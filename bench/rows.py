@@ -11,7 +11,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, tag="measured"):
     `cpu_us` is the target's own CPU time by answer, of all its processes. `foreign_share` is the
     part of the proxy core that others took. `parts_cpu_us` are what stands behind the target (for
     Tollway the broker, metering and the stores), until everything was booked. `booked` is what the
-    ledger gained, None where there is no ledger.
+    ledger gained, None where there is no ledger. `peak_mb` is the memory at the worst moment of the
+    mode: what it was before, and how far each process rose above that.
     """
 
     target: str
@@ -34,6 +35,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, tag="measured"):
     foreign_share: float
     pss_mb: float
     parts_cpu_us: dict[str, float]
+    peak_mb: float | None = None
     booked: int | None = None
     booked_after_s: float | None = None
 

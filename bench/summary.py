@@ -27,6 +27,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     p50_ms: float
     p99_ms: float
     pss_mb: float
+    peak_mb: float | None
     foreign_share: float
     errors: int
     parts_cpu_us: dict[str, float]
@@ -60,6 +61,7 @@ def summarise(rows: Iterable[Row]) -> Summaries:
 def _summary(rows: Sequence[Measured]) -> Summary:
     counted, is_noisy = kept(rows)
     cpu_us = median(row.cpu_us for row in counted)
+    peaks = [row.peak_mb for row in rows if row.peak_mb is not None]
     waits = [row.booked_after_s for row in counted if row.booked_after_s is not None]
     differences = [row.booked - row.answered for row in rows if row.booked is not None]
     return Summary(
@@ -74,6 +76,7 @@ def _summary(rows: Sequence[Measured]) -> Summary:
         p50_ms=median(row.p50_ms for row in counted),
         p99_ms=median(row.p99_ms for row in counted),
         pss_mb=max(row.pss_mb for row in rows),
+        peak_mb=max(peaks, default=None),
         foreign_share=max(row.foreign_share for row in counted),
         # Of all rounds: an error is no noise.
         errors=sum(row.errors for row in rows),
