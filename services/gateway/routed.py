@@ -15,6 +15,7 @@ import msgspec
 from contracts.config.routes import Route, RouteStep
 from contracts.durations import parse_go_duration
 from gateway.configuration.snapshot import Snapshot
+from gateway.dispatch.keeping import is_good
 from gateway.endpoints import bodies
 from gateway.endpoints.azure import can_report_usage
 from gateway.endpoints.canonical import canonical_digest
@@ -23,7 +24,7 @@ from gateway.endpoints.splices import ask_usage
 from gateway.entitlements.access import check_call
 from gateway.identity.query import without_credentials
 from gateway.passage import Means
-from gateway.ports import CachedAnswer, ResponseCache
+from gateway.ports import CachedAnswer, HeaderPairs, ResponseCache
 from gateway.routing.attempts import Schedule, Step
 from gateway.routing.balance import in_order
 from gateway.routing.course import RouteCourse, Stop, Trip
@@ -31,6 +32,8 @@ from gateway.routing.plan import Choice
 from gateway.values import Call, Endpoint, Inbound, Principal, Refusal, Target
 
 _NS: Final = 1_000_000_000
+_ASKING_HEADERS: Final = frozenset({b"anthropic-version", b"anthropic-beta", b"openai-beta"})
+"""Of the request: they decide what kind of answer comes."""
 
 
 class RouteKeeper:
@@ -47,9 +50,10 @@ class RouteKeeper:
         return await self._cache.get(self._key)
 
     def keep(self, content_type: str, content: bytes, *, is_stream: bool) -> None:
-        """A whole answer of status 200."""
-        if len(content) <= self.bytes_max:
-            self._cache.put(self._key, CachedAnswer(content_type, is_stream, content), self._ttl_s)
+        """A whole answer of status 200. One that is none after all is not kept."""
+        if len(content) <= self.bytes_max and (is_stream or is_good(content)):
+            answer = CachedAnswer(content_type or "application/json", is_stream, content)
+            self._cache.put(self._key, answer, self._ttl_s)
 
 
 class RouteErrand:
@@ -67,6 +71,8 @@ class RouteErrand:
         if principal.key_id not in route.key_ids:
             raise Refusal(401, "authentication_error", "not_authorized", "not authorized")
         self._route = route
+        self._destinations: list[str] = []
+        self._headers: HeaderPairs = []
         self.endpoint = _endpoint(route, endpoint)
         cache = route.cache_config
         self.keeps_s = _seconds(cache.ttl or "168h") if cache.enabled else 0.0
@@ -123,6 +129,12 @@ class RouteErrand:
         if not stops:
             assert refusal is not None, "a route has steps"
             raise refusal
+        self._headers = [pair for pair in inbound.headers if pair[0] in _ASKING_HEADERS]
+        self._destinations = sorted(
+            f"{stop.model}\0{stop.target.ref.setting_id}\0{stop.target.ref.revision}"
+            for step_stops in stops
+            for stop in step_stops
+        )
         schedule = Schedule(steps, time.monotonic() + timeout_s, means.draw)
         names = frozenset(name for step in route.steps for name, _ in _members(step))
         first = stops[0][0]
@@ -135,14 +147,17 @@ class RouteErrand:
     def cache_key(self, principal: Principal, query: bytes, body: bytes) -> bytes:
         """What the same call of the same key has alike; empty when the body's meaning is not clear.
 
-        Answers are a key's own: nobody is given what another key was answered.
+        Answers are a key's own: nobody is given what another key was answered. Nor what came from
+        where the key may no longer go. To be asked after `trip`.
         """
         return canonical_digest(
             body,
-            b"1",
+            b"2",
             msgspec.json.encode(self._route),
             principal.key_id.encode(),
             self.endpoint.dialect.encode(),
+            msgspec.json.encode(self._destinations),
+            b"".join(b"%d:%b%d:%b" % (len(n), n, len(v), v) for n, v in self._headers),
             query,
         )
 

@@ -1,9 +1,10 @@
 """Answers of routes that are kept: who is given them, how they are marked, and Redis being away."""
 
 import asyncio
+import gzip
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -63,19 +64,26 @@ def gateway(
 class Cached:
     """A route that keeps answers, and two keys that may use it."""
 
-    def __init__(self, gateway: Gateway, url: str, name: str, ttl: str) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        url: str,
+        name: str,
+        ttl: str,
+        steps: Sequence[dict[str, object]] = ({"provider": "openai", "model": "m"},),
+    ) -> None:
         self.gateway = gateway
         self.name = name
         setting = gateway.setting(url)
         self.keys = [f"sk-{name}-{n}" for n in range(2)]
-        found = [gateway.key(key, setting)["keyId"] for key in self.keys]
+        self.key_ids = [gateway.key(key, setting)["keyId"] for key in self.keys]
         answer = httpx.post(
             f"{gateway.admin_url}/api/routes",
             json={
                 "name": name,
                 "path": f"/{name}",
-                "keyIds": found,
-                "steps": [{"provider": "openai", "model": "m"}],
+                "keyIds": self.key_ids,
+                "steps": list(steps),
                 "cacheConfig": {"enabled": True, "ttl": ttl},
             },
         )
@@ -211,6 +219,104 @@ def test_only_whole_good_answers_of_a_decent_size_are_kept(
 
     assert cached.mark(ask) == "miss"
     assert len(echo.heard) == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":{"message":"overloaded","code":529}}',
+        b'{"type":"error","error":{"type":"overloaded_error"}}',
+        b"",
+        ANSWER[:-5],
+        b"<html>not the provider</html>",
+        b"[1]",
+    ],
+    ids=range(6),
+)
+def test_an_answer_that_only_calls_itself_good_is_not_kept(
+    cached: Cached, echo: EchoProvider, body: bytes
+):
+    """Status 200 over an error, over nothing, over half an answer, over something else."""
+    echo.tell(body)
+    assert cached.ask().content == body
+    time.sleep(0.2)
+    echo.tell(ANSWER)
+
+    assert cached.mark() == "miss"
+
+
+def test_an_answer_in_an_encoding_is_not_kept(cached: Cached, echo: EchoProvider):
+    """Who is given it again would not be told that it is compressed."""
+    echo.tell(gzip.compress(ANSWER), content_encoding="gzip")
+    assert cached.ask().content == ANSWER
+    time.sleep(0.2)
+
+    assert cached.ask().content == ANSWER
+    assert cached.mark() == "miss"
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b'data: {"choices":[]}\n\ndata: {"error":{"message":"boom"}}\n\ndata: [DONE]\n\n',
+        b'data: {"choices":[{"delta":{"content":"data: [DONE]"}}]}\n\n',
+        b'data: {"type":"content_block_delta","delta":{"text":"message_stop"}}\n\n',
+        b'event: error\ndata: {"type":"error","error":{}}\n\n'
+        b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+        b"event: error\ndata: overloaded\n\ndata: [DONE]\n\n",
+    ],
+    ids=range(5),
+)
+def test_a_stream_that_breaks_or_only_speaks_of_its_end_is_not_kept(
+    cached: Cached, echo: EchoProvider, stream: bytes
+):
+    """An error before the end, and texts that look like an end."""
+    ask = {**ASK, "stream": True}
+    echo.tell(stream, content_type="text/event-stream")
+    assert cached.ask(ask).content == stream
+    time.sleep(0.2)
+
+    assert cached.mark(ask) == "miss"
+
+
+def test_a_stream_that_speaks_of_errors_is_kept(cached: Cached, echo: EchoProvider):
+    """Texts are no errors, nor is a member that says that there was none."""
+    ask = {**ASK, "stream": True}
+    echo.tell(
+        b'data: {"error":null,"choices":[{"delta":{"content":"\\"error\\""},"a":{"error":1}}]}\n\n'
+        b"data: [DONE]\n\n",
+        content_type="text/event-stream",
+    )
+
+    assert cached.until_hit(ask).headers["x-tollway-cache"] == "hit"
+
+
+def test_headers_that_change_what_an_answer_is_make_another_call(cached: Cached):
+    """Betas are asked for by header."""
+    cached.until_hit(**{"openai-beta": "one"})
+
+    assert cached.mark(**{"openai-beta": "one"}) == "hit"
+    assert cached.mark(**{"openai-beta": "two"}) == "miss"
+    assert cached.mark() == "miss"
+
+
+def test_a_key_that_lost_a_model_is_not_given_its_answers(
+    gateway: Gateway, echo: EchoProvider, request: pytest.FixtureRequest
+):
+    """What is left of the route might have answered otherwise."""
+    echo.tell(ANSWER)
+    steps = [{"provider": "openai", "model": model} for model in ("m", "other")]
+    cached = Cached(gateway, echo.url, request.node.name, "1h", steps)
+    cached.until_hit()
+    url = f"{gateway.admin_url}/api/key-management/keys/{cached.key_ids[0]}"
+    assert httpx.patch(url, json={"allowedModels": ["other"]}).status_code == 200
+    deadline = time.monotonic() + 5
+    while cached.mark({**ASK, "n": 2}) == "hit" or b'"other"' not in echo.heard[-1].body:
+        assert time.monotonic() < deadline
+        cached.ask({**ASK, "x": time.monotonic()})
+    echo.heard.clear()
+
+    assert cached.mark() == "miss"
 
 
 def test_answers_are_forgotten_in_time(gateway: Gateway, echo: EchoProvider):

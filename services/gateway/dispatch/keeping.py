@@ -1,13 +1,30 @@
 """Answers that are kept for those who ask the same: what is whole, and how they are told."""
 
+import re
 from typing import Final, Protocol
+
+import msgspec
 
 CACHE_HIT: Final = (b"x-tollway-cache", b"hit")
 CACHE_MISS: Final = (b"x-tollway-cache", b"miss")
 
 _END_BYTES: Final = 1024
-_ENDS: Final = (b"data: [DONE]", b'"message_stop"')
+# At the beginning of a line: a text that speaks of an end has its line ends escaped.
+_END: Final = re.compile(
+    rb'^(?:data:[ ]?\[DONE\][ ]*\r?$|data:[ ]?\{[^\n]*"type"[ ]*:[ ]*"message_stop")', re.MULTILINE
+)
 """What the last event of a stream says when nothing went wrong."""
+_ERROR_EVENT: Final = re.compile(rb"^event:[ ]?error[ ]*\r?$", re.MULTILINE)
+_ERROR_MEMBER: Final = b'"error"'
+
+
+class _Answer(msgspec.Struct):
+    """Of an object that may be an error, in whatever dialect."""
+
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
 
 
 class Keeper(Protocol):
@@ -43,5 +60,30 @@ class Gathered:
         content = b"".join(self._parts)
         if self._length > self._bytes_max:
             return None
-        end = content[-_END_BYTES:]
-        return content if any(mark in end for mark in _ENDS) else None
+        if _END.search(content, max(len(content) - _END_BYTES, 0)) is None:
+            return None
+        return None if _holds_error(content) else content
+
+
+def is_good(content: bytes) -> bool:
+    """Whether an answer of status 200 is a JSON object, and no error under a good status."""
+    try:
+        return bytes(_decode(content).error) == b"null"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def _holds_error(stream: bytes) -> bool:
+    """Whether one of the events tells of an error, and not a text in it."""
+    if _ERROR_EVENT.search(stream) is not None:
+        return True
+    found = stream.find(_ERROR_MEMBER)
+    while found >= 0:
+        start = stream.rfind(b"\n", 0, found) + 1
+        end = stream.find(b"\n", found)
+        end = len(stream) if end < 0 else end
+        line = stream[start:end]
+        if line.startswith(b"data:") and not is_good(line[5:]):
+            return True
+        found = stream.find(_ERROR_MEMBER, end)
+    return False
