@@ -86,7 +86,7 @@ class Listing:
             target
             for setting_id in principal.setting_ids
             if (target := snapshot.target_by_setting.get(setting_id)) is not None
-            and target.provider.dialect != CUSTOM_DIALECT
+            and target.provider.dialect not in (CUSTOM_DIALECT, "")
         ]
         lists = await asyncio.gather(*(self._of(target, principal) for target in targets))
         if targets and all(models is None for models in lists):

@@ -144,9 +144,10 @@ class Provider(msgspec.Struct, frozen=True):
     """A vendor: one row of the provider registry.
 
     `auth` turns the setting's values into headers, for each dialect that it speaks; the first one
-    is its own. `required` are the keys that a `setting` must hold. `base` is used unless
-    `setting.url` replaces it, with `{names}` of the setting's values filled in. `v1` is what `/v1`
-    of a path becomes under the base. `model_prefixes` tell its models from others'.
+    is its own. Without any it is not called: its settings are kept, no more. `required` are the
+    keys that a `setting` must hold. `base` is used unless `setting.url` replaces it, with `{names}`
+    of the setting's values filled in. `v1` is what `/v1` of a path becomes under the base.
+    `model_prefixes` tell its models from others'.
     """
 
     name: str
@@ -159,8 +160,8 @@ class Provider(msgspec.Struct, frozen=True):
 
     @property
     def dialect(self) -> str:
-        """The API that it speaks."""
-        return next(iter(self.auth))
+        """The API that it speaks, empty for one that is not called."""
+        return next(iter(self.auth), "")
 
 
 class Reply(Protocol):

@@ -679,10 +679,11 @@ def test_32_settings_come_in_the_order_of_the_ids(api):
         ("deepinfra", {"apikey"}),
         ("azure", {"apikey", "resourceName"}),
         ("vllm", {"url"}),
+        ("bedrock", {"awsAccessKeyId", "awsSecretAccessKey", "awsRegion"}),
     ],
 )
 def test_33_required_members_of_a_setting_are_named(api, provider, missing):
-    """Those that are missing or empty. Bedrock is not served, and said to be so."""
+    """Those that are missing or empty; with all of them the setting is made."""
     for setting in ({}, dict.fromkeys(missing, "")):
         answer = api.put(SETTINGS, json={"provider": provider, "setting": setting})
         told = answer.json()
@@ -691,8 +692,13 @@ def test_33_required_members_of_a_setting_are_named(api, provider, missing):
             missing
         )
         refused(answer, 400, SETTING_INVALID, SETTINGS, detail)
-    bedrock = api.put(SETTINGS, json={"provider": "bedrock", "setting": {}})
-    refused(bedrock, 400, SETTING_INVALID, SETTINGS, "provider bedrock is not supported")
+    values = {name: "https://h.example" if name == "url" else "eu-west-1" for name in missing}
+    made = good(api.put(SETTINGS, json={"provider": provider, "setting": values}))
+    assert made["provider"] == provider
+    for name in missing:
+        answer = api.put(SETTINGS, json={"provider": provider, "setting": {**values, name: ""}})
+        detail = f"provider {provider} is missing fields {name}"
+        refused(answer, 400, SETTING_INVALID, SETTINGS, detail)
 
 
 def test_34_a_provider_is_known_or_a_custom_one(api):

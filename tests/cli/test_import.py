@@ -139,6 +139,16 @@ def fill(bricks: BricksDatabase, mark: str, url: str) -> None:
         cost_map=None,
     )
     bricks.insert(
+        "provider_settings",
+        id=f"{mark}-s4",
+        provider="bedrock",
+        setting={
+            "awsAccessKeyId": "sk-4",
+            "awsSecretAccessKey": "sk-5",
+            "awsRegion": "eu-central-1",
+        },
+    )
+    bricks.insert(
         "policies",
         id=f"{mark}-p1",
         name="no secrets",
@@ -170,7 +180,7 @@ def fill(bricks: BricksDatabase, mark: str, url: str) -> None:
         is_key_not_hashed=True,
         created_at=1_700_000_001,
         tags=None,
-        setting_ids=[f"{mark}-s1", f"{mark}-s2"],
+        setting_ids=[f"{mark}-s4", f"{mark}-s1", f"{mark}-s2"],
         setting_id="",
         allowed_paths="null",
         cost_limit_in_usd=0,
@@ -247,12 +257,13 @@ def test_everything_is_there_and_clients_keep_their_keys(
 
     status, first = report(bricks.url)
     assert (status, first["written"], first["invalid"], first["conflicts"]) == (0, True, [], [])
-    found = {"custom_providers": 1, "provider_settings": 3, "policies": 1, "keys": 3}
+    found = {"custom_providers": 1, "provider_settings": 4, "policies": 1, "keys": 3}
     for table, count in {**found, "users": 1, "routes": 1}.items():
         counts = first["tables"][table]
         assert (counts["found"], counts["imported"], counts["left_out"]) == (count, count, 0)
         assert dry["tables"][table] == counts
     assert {(note["table"], note["id"]) for note in first["notes"]} == {
+        ("provider_settings", f"{mark}-s4"),
         ("users", f"{mark}-u1"),
         ("routes", f"{mark}-r1"),
     }
@@ -267,14 +278,16 @@ def test_everything_is_there_and_clients_keep_their_keys(
     assert (one["createdAt"], one["updatedAt"]) == (1_700_000_000, 1_700_000_500)
     assert (one["allowedPaths"], one["shouldLogRequest"]) == (PATHS, True)
     assert (two["key"], two["isKeyNotHashed"]) == (f"raw-{mark}-2", True)
-    assert (two["settingIds"], two["rotationEnabled"]) == ([f"{mark}-s1", f"{mark}-s2"], True)
+    assert two["settingIds"] == [f"{mark}-s4", f"{mark}-s1", f"{mark}-s2"]
+    assert two["rotationEnabled"] is True
     assert (two["tags"], two["allowedPaths"], two["rateLimitOverTime"]) == (None, None, 0)
     assert (three["revoked"], three["revokedReason"]) == (True, "expired")
     assert (three["settingIds"], three["allowedPaths"]) == ([f"{mark}-s2", f"{mark}-s1"], [])
 
-    shown = api.get(SETTINGS, params={"ids": [f"{mark}-s{i}" for i in (1, 2, 3)]})
+    shown = api.get(SETTINGS, params={"ids": [f"{mark}-s{i}" for i in (1, 2, 3, 4)]})
     assert "sk-" not in shown.text
-    openai, azure, acme = shown.json()
+    openai, azure, acme, bedrock = shown.json()
+    assert (bedrock["provider"], bedrock["setting"]) == ("bedrock", {"awsRegion": "eu-central-1"})
     assert openai["setting"] == {"url": provider}
     assert (azure["name"], azure["allowedModels"]) == (HOSTILE, ["gpt-4o", "a,b"])
     assert azure["setting"] == {"resourceName": "ours"}
@@ -351,7 +364,7 @@ def test_rows_that_cannot_be_are_named_and_left_out_on_request(
     assert reasons.pop("odd").startswith("setting: Expected `str`")
     assert reasons.pop("k5").startswith("tags: Expected `str`")
     assert reasons == {
-        "bedrock": "provider bedrock is not supported",
+        "bedrock": "provider bedrock is missing fields awsAccessKeyId,awsSecretAccessKey,awsRegion",
         "empty": "provider openai is missing fields apikey",
         "p2": "policy is not valid: regex rule at index [0] cannot be compiled",
         "p3": "policy is not valid: action of regex rule at index [0] must be one of"
@@ -369,7 +382,7 @@ def test_rows_that_cannot_be_are_named_and_left_out_on_request(
     assert keys_of(api, f"{mark}-k1", f"{mark}-k11") == []
     as_text = run(bricks.url)
     assert as_text.returncode == 1
-    assert f"provider_settings {mark}-bedrock: provider bedrock is not supported" in as_text.stdout
+    assert f"provider_settings {mark}-bedrock: provider bedrock is missing" in as_text.stdout
     assert "--skip-invalid" in as_text.stdout.splitlines()[-1]
 
     status, done = report(bricks.url, "--skip-invalid")

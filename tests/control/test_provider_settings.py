@@ -140,6 +140,39 @@ def test_azure_needs_a_name_that_can_be_part_of_a_host(api):
     assert made["setting"] == {"resourceName": "my-resource-1"}
 
 
+def test_settings_of_bedrock_are_kept_as_all_others_are(api, gateway):
+    """Its key's name and secret are sealed, its region is shown; it is patched, used and deleted."""
+    aws = {"awsAccessKeyId": "AKIA0123456789", "awsSecretAccessKey": "s3/cret+0123456789"}
+    region = {"awsRegion": "eu-central-1"}
+    for name in ("evil.example/", "a.b"):
+        answer = api.put(PATH, json={"provider": "bedrock", "setting": {**aws, "awsRegion": name}})
+        assert problem(answer) == refused("setting.awsRegion must be letters, digits and hyphens")
+    made = create(api, provider="bedrock", setting={**aws, **region}, name="aws")
+    path = f"{PATH}/{made['id']}"
+    assert (made["name"], made["setting"]) == ("aws", region)
+
+    answer = api.patch(path, json={"setting": {"awsRegion": "us-east-1"}})
+    assert problem(answer) == refused(
+        "provider bedrock is missing fields awsAccessKeyId,awsSecretAccessKey", f"{PATH}/:id"
+    )
+    moved = {**aws, "awsSecretAccessKey": "another-secret", "awsRegion": "us-east-1"}
+    patched = api.patch(path, json={"setting": moved, "allowedModels": ["m"]})
+    assert patched.json()["setting"] == {"awsRegion": "us-east-1"}
+    assert api.patch(path, json={"name": "moved"}).json()["name"] == "moved"
+    (listed,) = api.get(PATH, params={"ids": made["id"]}).json()
+    assert (listed["provider"], listed["allowedModels"]) == ("bedrock", ["m"])
+    key = gateway.key("sk-of-bedrock-0123456789", made["id"])
+    keys = api.get("/api/key-management/keys", params={"provider": "bedrock"}).json()
+    assert [one["keyId"] for one in keys] == [key["keyId"]]
+    assert api.delete(path).status_code == 400
+    assert api.delete(path, params={"force": "true"}).status_code == 200
+
+    log = api.get("/api/audit-log", params={"itemId": made["id"]})
+    assert len(log.json()["entries"]) == 4
+    for text in (api.get(PATH).text, log.text, gateway.log.read_text()):
+        assert not any(secret in text for secret in (*aws.values(), "another-secret"))
+
+
 def test_a_custom_provider_is_a_provider_that_needs_its_own_credential(api):
     """By its name in any case; nothing of its setting is shown, whatever the credential's name."""
     answer = api.post(

@@ -12,7 +12,12 @@ from gateway.routing.targets import BadBaseUrl, make_target, upstream_path
 from gateway.values import Refusal
 
 REGISTRY = Registry((provider.name, provider.dialect) for provider in PROVIDERS.values())
-PREFIXES = ["/v1", *(f"/api/providers/{name}/v1" for name in PROVIDERS if name != "azure")]
+PREFIXES = [
+    "/v1",
+    "/api/providers/bedrock/anthropic/v1",
+    *(f"/api/providers/{one.name}/v1" for one in PROVIDERS.values() if one.auth),
+]
+PREFIXES.remove("/api/providers/azure/v1")
 
 pieces = st.sampled_from(
     [

@@ -135,6 +135,10 @@ class _Taking:
             row.created_at,
             self._means.settings,
         )
+        known = self._means.settings.providers.get(made.provider)
+        if known is not None and not known.auth:
+            text = f"is kept, but no call goes to {made.provider}"
+            self.taken.notes.append(Remark("provider_settings", row.id, text))
         self.taken.provider_settings[row.id] = _at(made, row.updated_at)
         self.taken.secrets[row.id] = secrets
 

@@ -22,7 +22,7 @@ _UPDATING: Final = "updating a route error"
 
 def dialects(providers: Mapping[str, Provider]) -> dict[str, frozenset[str]]:
     """The dialects of every provider that a step may name."""
-    return {name: frozenset(provider.auth) for name, provider in providers.items()}
+    return {name: frozenset(one.auth) for name, one in providers.items() if one.auth}
 
 
 async def create(new: NewRoute, change: Change, providers: Mapping[str, Provider]) -> Route:

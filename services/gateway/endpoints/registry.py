@@ -92,18 +92,30 @@ def _azure(prefix: str, skips: int, *, names_model: bool = False) -> _Surface:
 _AZURE: Final = _azure("/openai", 4)
 _AZURE_V1: Final = _azure("/openai/v1", 5)
 _AZURE_DEPLOYMENT: Final = _azure("/openai/deployments/:deployment_id", 6, names_model=True)
+# Not called; its callers get their errors in Anthropic's shape all the same, and are on record.
+_BEDROCK: Final = _Surface(
+    f"{_PROVIDERS}bedrock/anthropic/v1",
+    "/v1",
+    "bedrock",
+    "anthropic",
+    _ANTHROPIC_TREE,
+    ANTHROPIC_ROWS,
+    5,
+)
 
 
 class Registry:
-    """The endpoints of a set of providers: names, each with its own dialect."""
+    """The endpoints of a set of providers: names, each with its own dialect, empty for none."""
 
     def __init__(self, providers: Iterable[tuple[str, str]]) -> None:
         self._surfaces = {
-            name: _provider_surface(name, dialect) for name, dialect in providers if name != "azure"
+            name: _provider_surface(name, dialect)
+            for name, dialect in providers
+            if dialect and name != "azure"
         }
         self._found: dict[tuple[str, str], Endpoint] = {}
         self._whole: dict[tuple[str, str], Endpoint] = {}
-        for surface in (*self._surfaces.values(), _AZURE, _AZURE_V1, _ROOT):
+        for surface in (*self._surfaces.values(), _AZURE, _AZURE_V1, _BEDROCK, _ROOT):
             for row in surface.rows:
                 if ":" not in row.template:
                     path = surface.prefix + row.template
@@ -159,6 +171,8 @@ class Registry:
             if len(segments) > 5 and segments[4] == "deployments":
                 return _AZURE_DEPLOYMENT
             return _AZURE_V1 if segments[4:5] == ["v1"] else _AZURE
+        if name == "bedrock":
+            return _BEDROCK if segments[3:5] == ["anthropic", "v1"] else None
         surface = self._surfaces.get(name)
         return surface if surface is not None and segments[3] == "v1" else None
 

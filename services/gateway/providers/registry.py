@@ -63,6 +63,9 @@ _ROWS: Final = (
     Provider("openrouter", _OPENAI, _KEY, "https://openrouter.ai/api", takes_stream_options=False),
     Provider("ollama", _OWN, (), "http://localhost:11434"),
     Provider("deepseek", _OPENAI, _KEY, "https://api.deepseek.com", model_prefixes=("deepseek-",)),
+    # Kept for who moves here with its settings. It wants each request signed, and answers streams
+    # in a framing of its own.
+    Provider("bedrock", {}, ("awsAccessKeyId", "awsSecretAccessKey", "awsRegion"), ""),
 )
 
 PROVIDERS: Final[dict[str, Provider]] = {provider.name: provider for provider in _ROWS}

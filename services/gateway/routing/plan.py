@@ -70,8 +70,8 @@ def plan(
     all others that speak the dialect, which are not even tried then. Among those that are left
     priority decides, then the key's balancing, and who rests comes last; a call that names no model
     goes where the last one went, for it may be about a file there. Raises Refusal: 401 when the key
-    has no setting for the path, 400 when those it has speak another dialect, 403 when its settings
-    do not allow the model.
+    has no setting for the path, 400 when those it has speak another dialect or are not called, 403
+    when its settings do not allow the model.
     """
     if wish is None and len(principal.setting_ids) == 1:
         # Most keys have one setting, and most settings no list: there is nothing to choose.
@@ -80,7 +80,7 @@ def plan(
             if endpoint.provider is None:
                 fits = endpoint.dialect == only.provider.dialect
             else:
-                fits = endpoint.provider == only.ref.provider
+                fits = endpoint.provider == only.ref.provider and bool(only.auth_headers)
             if fits:
                 return Choice(only, call.model)
     found = [
@@ -90,13 +90,14 @@ def plan(
     ]
     model = call.model if wish is None else wish.model
     if endpoint.provider is not None:
-        fitting = [target for target in found if target.ref.provider == endpoint.provider]
+        found = [target for target in found if target.ref.provider == endpoint.provider]
+        fitting = [target for target in found if target.auth_headers]
     else:
         if wish is not None:
             found = [target for target in found if _is_wished(target, wish)]
         fitting = [target for target in found if _can_speak(target, model, endpoint)]
-        if found and not fitting:
-            raise _wrong_dialect(endpoint.dialect)
+    if found and not fitting:
+        raise _unserved(found, endpoint.dialect)
     if not fitting:
         raise Refusal(
             401,
@@ -164,7 +165,15 @@ def _rank(target: Target, model: str | None) -> int:
     return 1 if is_its_own else _ANY
 
 
-def _wrong_dialect(dialect: str) -> Refusal:
+def _unserved(found: Iterable[Target], dialect: str) -> Refusal:
+    if not any(target.auth_headers for target in found):
+        names = ", ".join(sorted({target.ref.provider for target in found}))
+        return Refusal(
+            400,
+            "invalid_request_error",
+            "unsupported_provider",
+            f"settings of {names} are kept, but {names} cannot be called through this gateway",
+        )
     right = "/v1/messages" if dialect == "openai" else "/v1/chat/completions"
     return Refusal(
         400,

@@ -19,7 +19,7 @@ _HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]+").fullmatch
 CUSTOM_DIALECT: Final = "custom"
 """Of providers that an operator described: no path of a vendor's API leads to them."""
 _BY_NAME: Final = "member:"
-_NOWHERE: Final = Origin("https", "custom.invalid", 443)
+_NOWHERE: Final = Origin("https", "nowhere.invalid", 443)
 
 
 class BadBaseUrl(ValueError):
@@ -96,7 +96,8 @@ def make_target(
     """Raises BadBaseUrl for a base that cannot be called.
 
     A provider that is not among `providers` is one that an operator described: where to call it is
-    with its paths, and which of the values it is shown, too.
+    with its paths, and which of the values it is shown, too. One that is not called goes nowhere,
+    and is shown nothing.
     """
     provider = providers.get(setting.provider)
     values = setting.setting | secrets
@@ -104,6 +105,8 @@ def make_target(
         provider = Provider(setting.provider, {CUSTOM_DIALECT: _no_headers}, (), "")
         origin, base_path = _NOWHERE, b""
         auth = _auth_by_name(values)
+    elif not provider.auth:
+        origin, base_path, auth = _NOWHERE, b"", {}
     else:
         origin, base_path = parse_base(base_of(provider, values))
         auth = {dialect: make(values) for dialect, make in provider.auth.items()}
