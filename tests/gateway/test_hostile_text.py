@@ -107,7 +107,7 @@ def test_an_absurd_usage_event_is_no_usage(is_stripped):
 def test_a_client_cannot_have_the_answer_compressed():
     """Connection may name a client's own headers, not the one that keeps the answer readable."""
     head = sort_headers(
-        [(b"connection", b"accept-encoding"), (b"accept-encoding", b"gzip")],
+        [(b"host", b"x"), (b"connection", b"accept-encoding"), (b"accept-encoding", b"gzip")],
         drops_user_agent=False,
     )
 
@@ -117,7 +117,12 @@ def test_a_client_cannot_have_the_answer_compressed():
 def test_every_connection_header_counts():
     """Two of them are one list."""
     head = sort_headers(
-        [(b"connection", b"x-hop"), (b"connection", b"keep-alive"), (b"x-hop", b"1")],
+        [
+            (b"host", b"x"),
+            (b"connection", b"x-hop"),
+            (b"connection", b"keep-alive"),
+            (b"x-hop", b"1"),
+        ],
         drops_user_agent=False,
     )
 

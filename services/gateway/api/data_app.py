@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from litestar import Litestar, Request, Response, asgi
@@ -14,6 +14,7 @@ from contracts.ids import new_id, to_text
 from gateway.api.reply import AsgiReply
 from gateway.api.stats import Stats
 from gateway.exchange import Corridor
+from gateway.identity.head import bad_framing, sort_headers
 from gateway.ports import HeaderPairs
 from gateway.values import Inbound, Refusal
 
@@ -46,13 +47,38 @@ def _show_exception(_: Request[Any, Any, Any], error: Exception) -> Response[dic
 
 
 class _Own:
-    """The paths that are answered here, whoever asks."""
+    """What is answered here, whoever asks: by path, else by method."""
 
     def __init__(self, is_ready: Callable[[], bool], stats: Stats, show_error: ShowError) -> None:
         self._is_ready = is_ready
         self._stats = stats
         self._show_error = show_error
-        self.by_path: Final = {"/health": self.health, "/api/health": self.up, "/stats": self.stats}
+        self.by_path: Final = {
+            "/health": self.health,
+            "/api/health": self.up,
+            "/stats": self.stats,
+            # An authority as target has no path.
+            "": self.tunnel,
+        }
+        self.by_method: Final = {"OPTIONS": _allow, "CONNECT": self.tunnel}
+
+    async def reply(
+        self, answer: Callable[[Scope, AsgiReply], Awaitable[None]], scope: Scope, reply: AsgiReply
+    ) -> None:
+        """The answer, or the refusal of a head that the corridor would have refused."""
+        try:
+            # Probes of load balancers speak HTTP/1.0, which knows of no Host and no chunks.
+            if scope["http_version"] != "1":
+                sort_headers(list(scope["headers"]), drops_user_agent=False)
+            await answer(scope, reply)
+        except Refusal as refusal:
+            dialect = "anthropic" if b"/anthropic/" in scope["raw_path"] else "openai"
+            headers, body = self._show_error(dialect, refusal, new_id())
+            await reply.whole(refusal.status, headers, body)
+
+    async def tunnel(self, _: Scope, __: AsgiReply) -> None:
+        """Nobody gets a connection to elsewhere. Raises Refusal."""
+        raise bad_framing("this is no proxy: the target must be a path")
 
     async def health(self, _: Scope, reply: AsgiReply) -> None:
         """Whether this worker takes requests."""
@@ -67,13 +93,8 @@ class _Own:
         )
 
     async def stats(self, scope: Scope, reply: AsgiReply) -> None:
-        """How all workers do."""
-        try:
-            body = await self._stats.answer(list(scope["headers"]), scope["query_string"])
-        except Refusal as refusal:
-            headers, body = self._show_error("openai", refusal, new_id())
-            await reply.whole(refusal.status, headers, body)
-            return
+        """How all workers do. Raises Refusal."""
+        body = await self._stats.answer(list(scope["headers"]), scope["query_string"])
         headers = [
             (b"content-type", b"application/json"),
             (b"cache-control", b"no-store"),
@@ -116,7 +137,8 @@ def data_app(
     corridor: Corridor, is_ready: Callable[[], bool], stats: Stats, show_error: ShowError
 ) -> Litestar:
     """The application of one data worker."""
-    own = _Own(is_ready, stats, show_error).by_path
+    own = _Own(is_ready, stats, show_error)
+    by_path, by_method = own.by_path, own.by_method
 
     @asgi("/", is_mount=True, copy_scope=False)
     async def proxied(scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,12 +147,8 @@ def data_app(
         # As it was sent: what the framework normalises must not change what is matched or billed.
         path = scope["raw_path"].decode("latin-1")
         method = scope["method"]
-        answer = own.get(path)
-        if answer is not None:
-            await answer(scope, reply)
-            return
-        if method == "OPTIONS":
-            await _allow(scope, reply)
+        if path in by_path or method in by_method:
+            await own.reply(by_path.get(path) or by_method[method], scope, reply)
             return
         inbound = Inbound(
             method,
