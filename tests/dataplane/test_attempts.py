@@ -1,10 +1,12 @@
 """The schedule of a call's attempts: order, pauses, time limits and what ends it."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.routing.attempts import (
     ATTEMPTS_MAX,
+    RETRY_AFTER_FAR_S,
     RETRY_AFTER_PATIENCE_S,
     Schedule,
     Step,
@@ -114,8 +116,28 @@ def test_what_may_succeed_later_is_tried_again():
     assert statuses == [408, 409, 429, *range(500, 600)]
 
 
-def test_retry_after_is_read_in_seconds_only():
-    """A date, a fraction or a number without end is nothing to wait for."""
+def test_retry_after_is_seconds_or_a_date():
+    """Both forms of RFC 9110; a number without end is longer than anybody waits."""
+    now_s = 1_792_567_680.0
     assert retry_after_of(b"12") == 12.0
-    for text in (None, b"", b"-1", b"1.5", b"Wed, 21 Oct 2026 07:28:00 GMT", b"9" * 13):
-        assert retry_after_of(text) is None
+    assert retry_after_of(b" 12 ") == 12.0
+    assert retry_after_of(b"1.5") == 1.5
+    assert retry_after_of(b"9" * 5000) == RETRY_AFTER_FAR_S
+    assert retry_after_of(b"99999999999") == RETRY_AFTER_FAR_S
+    assert retry_after_of(b"Wed, 21 Oct 2026 07:28:10 GMT", now_s) == 10.0
+    assert retry_after_of(b"Wednesday, 21-Oct-26 07:28:10 GMT", now_s) == 10.0
+    assert retry_after_of(b"Wed Oct 21 07:28:10 2026", now_s) == 10.0
+    assert retry_after_of(b"Wed, 21 Oct 2026 07:27:00 GMT", now_s) == 0.0
+    assert retry_after_of(b"Wed, 21 Oct 2126 07:28:10 GMT", now_s) == RETRY_AFTER_FAR_S
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(None, b"", b"-1", b"1e3", b"nan", b"inf", b"soon", b"\xff", b"1.", b"1_0"),
+        *(b"Wed, 99 Oct 2026 07:28:00 GMT", b"Wed, 21 Oct 99999 07:28:00 GMT", b"a" * 100),
+    ],
+)
+def test_a_retry_after_that_is_neither_is_nothing_to_wait_for(text):
+    """Nor does it raise."""
+    assert retry_after_of(text) is None

@@ -291,14 +291,37 @@ def test_steps_of_models_that_the_key_may_not_use_are_left_out(
     assert second.heard
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"model":', b'{"mod\\u0065l":"x"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"[]", b'{"model":', b'{"mod\\u0065l":"x"}'),
+        *(b'{"Model":"x"}', b'{"mOdel":"x","n":1}', b'{"messages":[],"MODEL":null}'),
+    ],
+)
 def test_a_body_that_cannot_be_edited_for_sure_is_refused(
     routes: Routes, echo: EchoProvider, content: bytes
 ):
-    """A model that only some readers would find must not get past the route's."""
+    """A model that only some readers would find must not get past the route's.
+
+    Some readers are blind to upper and lower case.
+    """
     routes.make(echo.url, dead(), step())
 
     assert routes.ask(content).status_code == 400
+    assert not echo.heard
+
+
+@pytest.mark.parametrize("name", ["Temperature", "top_\u212a", "\u017feed"])
+def test_a_parameter_that_is_written_otherwise_is_refused(
+    routes: Routes, echo: EchoProvider, name: str
+):
+    """Beside the route's own, some readers would take it: Go's fold letters as Unicode does."""
+    params = {"temperature": 0.7, "top_k": 1, "seed": 1}
+    routes.make(echo.url, dead(), step(requestParams=params))
+
+    answer = routes.ask(json.dumps({"messages": [], name: 2}).encode())
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_body")
     assert not echo.heard
 
 

@@ -29,8 +29,13 @@ def check_writable(body: bytes, names: Iterable[str]) -> None:
     """
     try:
         held = _decode(body)
+        wanted = {name.casefold(): name for name in names}
         ambiguous = [
-            name for name in names if name in held and member_span(body, _quoted(name)) is None
+            name
+            for name in held
+            if (ours := wanted.get(name.casefold())) is not None
+            # Readers that are blind to case would take it for ours, and the last one counts.
+            and (name != ours or member_span(body, _quoted(name)) is None)
         ]
     except (NotAnObject, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Refusal(

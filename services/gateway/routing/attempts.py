@@ -1,9 +1,13 @@
 """When a call is tried again, and where: ordered steps, each some times, within one deadline.
 
-Pure: the clock's readings and the draws of chance are given, nothing waits here.
+The clock's readings and the draws of chance are given, nothing waits here.
 """
 
+import calendar
+import re
+import time
 from collections.abc import Callable, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple
 
 ATTEMPTS_MAX: Final = 100
@@ -18,6 +22,11 @@ RETRY_AFTER_MAX_S: Final = 60.0
 RETRY_AFTER_PATIENCE_S: Final = 5.0
 """The same while there is another step to go on to."""
 
+RETRY_AFTER_FAR_S: Final = 86_400.0
+"""Longer than this is told from this by nobody."""
+
+_RETRY_AFTER_CHARS_MAX: Final = 64
+_SECONDS: Final = re.compile(rb"[0-9]+(?:\.[0-9]+)?").fullmatch
 _RETRYABLE: Final = frozenset({408, 409, 429})
 
 
@@ -107,8 +116,21 @@ class Schedule:
         return pause_s * (1 - JITTER + 2 * JITTER * self._draw())
 
 
-def retry_after_of(value: bytes | None) -> float | None:
-    """The seconds that a `Retry-After` header asks for; None for a date or nonsense."""
-    if value is None or len(value) > 12 or not value.isdigit():
+def retry_after_of(value: bytes | None, now_s: float | None = None) -> float | None:
+    """The seconds that a `Retry-After` header asks for: a number, or a date; None for nonsense.
+
+    Never more than RETRY_AFTER_FAR_S. `now_s` is Unix time, the clock's if none is given.
+    """
+    text = b"" if value is None else value.strip()
+    if not text or len(value or b"") > _RETRY_AFTER_CHARS_MAX:
+        # A number that long is one all the same.
+        return RETRY_AFTER_FAR_S if text.isdigit() else None
+    if _SECONDS(text):
+        return min(float(text), RETRY_AFTER_FAR_S)
+    try:
+        at = parsedate_to_datetime(text.decode("ascii"))
+    except (ValueError, OverflowError, TypeError):
         return None
-    return float(value)
+    # Without a zone, as one of the three forms of HTTP is written, it is Greenwich's too.
+    at_s = calendar.timegm(at.utctimetuple())
+    return min(max(at_s - (time.time() if now_s is None else now_s), 0.0), RETRY_AFTER_FAR_S)
