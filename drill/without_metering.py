@@ -91,10 +91,10 @@ def marks_ignored() -> None:
     """The checkpoint is believed, whatever the ledger holds."""
     from metering.protocol import PartitionMeter
 
-    async def unknown(*_: Any) -> dict[str, Any]:
+    async def none(*_: Any) -> dict[bytes, Any]:
         return {}
 
-    replace(PartitionMeter, "_unknown_marks", unknown)
+    replace(PartitionMeter, "_later_marks", none)
 
 
 def missing_is_zero() -> None:

@@ -52,6 +52,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     `last_batch_id` and `last_batch_rows` name the newest committed batch: a ledger that does not
     hold it is older than this checkpoint. `reread_to_seq` is where open admissions may lie behind
     the committed sequence, because their parcel was lost and sent again; 0 when none does.
+    `newest_batch_ms` is the time in the newest batch id that this checkpoint knows of: whatever is
+    booked on top of it has an id of a later time, by whichever clock. 0: not known.
     """
 
     partition: int
@@ -63,6 +65,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     last_batch_id: str | None = None
     last_batch_rows: int = 0
     reread_to_seq: int = 0
+    newest_batch_ms: int = 0
 
 
 _encoder = msgspec.json.Encoder(order="deterministic")

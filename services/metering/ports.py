@@ -84,11 +84,12 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """The farthest place of an incarnation that any row names."""
+    """The farthest place of an incarnation that any row names, and its newest batch's time."""
 
     offset: int
     segment_no: int
     insert_by_ms: int
+    batch_ms: int = 0
 
 
 class Chargeable(msgspec.Struct, frozen=True):
@@ -232,10 +233,10 @@ class Ledger(Protocol):
         """What is booked of these events by other batches. Raises Unavailable."""
         ...
 
-    async def marks(self, since: str | None, excluding: str | None) -> dict[bytes, Mark]:
-        """Farthest places by incarnation, over the partition's rows of batches after `since`.
+    async def marks(self, since_ms: int, excluding: str | None) -> dict[bytes, Mark]:
+        """Farthest places by incarnation, over the partition's rows of batches with a later id.
 
-        `since` None means all rows. `excluding` leaves one batch out. Raises Unavailable.
+        `since_ms` 0 means all rows. `excluding` leaves one batch out. Raises Unavailable.
         """
         ...
 

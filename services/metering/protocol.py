@@ -15,8 +15,9 @@ import msgspec
 
 from contracts.checkpoint import Checkpoint, Pending, Position
 from contracts.exchange import encode
-from contracts.ids import from_text, new_id, to_text
+from contracts.ids import from_text, to_text, unix_ms
 from contracts.records import ParcelHeaders
+from metering.batch_ids import next_batch_id
 from metering.breaker import Breaker
 from metering.entries import copy_reversal_of
 from metering.limits import Limits, Progress
@@ -71,7 +72,7 @@ class PartitionMeter:
         limits: Limits,
         build: str,
         slots: AbstractAsyncContextManager[object] | None = None,
-        new_batch_id: Callable[[], bytes] = new_id,
+        new_batch_id: Callable[[int, int], bytes] = next_batch_id,
     ) -> None:
         """`slots` bounds how many partitions of a process work on a batch at the same time."""
         self.partition = partition
@@ -183,12 +184,12 @@ class PartitionMeter:
         Reading starts at the stream's first parcel, each incarnation's booking at its lowest one,
         and below the ledger's marks every event is looked up before it is booked.
         """
-        marks = await self._ledger.marks(None, None)
+        marks = await self._ledger.marks(0, None)
         if not await self._is_untouched(state, revision, marks):
             self.progress.rebuilds += 1
             # Whoever held the lost checkpoint may have an insert on its way.
             await self._let_pass(self._ledger_ms() + self._limits.booking_deadline_ms)
-            marks = await self._ledger.marks(None, None)
+            marks = await self._ledger.marks(0, None)
         anchors = await self._anchors(state, marks)
         checkpoint = Checkpoint(
             partition=self.partition,
@@ -205,6 +206,7 @@ class PartitionMeter:
                 )
                 for incarnation, mark in marks.items()
             },
+            newest_batch_ms=_newest_ms(marks),
         )
         return checkpoint, await self._checkpoints.write(checkpoint, revision)
 
@@ -260,29 +262,26 @@ class PartitionMeter:
         self, checkpoint: Checkpoint, revision: int
     ) -> tuple[Checkpoint, int]:
         await self._sync_clock(checkpoint.last_batch_id, checkpoint.last_batch_rows)
-        if not await self._unknown_marks(checkpoint):
-            return checkpoint, revision
+        marks = await self._later_marks(checkpoint)
+        if not _unknown(marks, checkpoint):
+            return _aware_of(marks, checkpoint), revision
         # The checkpoint is older than the ledger: what it does not know of is looked up.
         self.progress.rebuilds += 1
         await self._let_pass(self._ledger_ms() + self._limits.booking_deadline_ms)
+        marks = await self._later_marks(checkpoint)
         positions = dict(checkpoint.incarnations)
-        for name, mark in (await self._unknown_marks(checkpoint)).items():
+        for name, mark in _unknown(marks, checkpoint).items():
             known = positions.get(name) or Position(0, name, mark.insert_by_ms, mark.segment_no)
             positions[name] = msgspec.structs.replace(known, verify_to=mark.offset)
-        checkpoint = msgspec.structs.replace(checkpoint, incarnations=positions)
+        checkpoint = msgspec.structs.replace(_aware_of(marks, checkpoint), incarnations=positions)
         return checkpoint, await self._checkpoints.write(checkpoint, revision)
 
-    async def _unknown_marks(self, checkpoint: Checkpoint) -> dict[str, Mark]:
+    async def _later_marks(self, checkpoint: Checkpoint) -> dict[bytes, Mark]:
+        """Of every batch that was booked on top of this checkpoint, and is not its own."""
         pending = checkpoint.pending
-        marks = await self._ledger.marks(
-            checkpoint.last_batch_id or NO_BATCH, None if pending is None else pending.batch_id
+        return await self._ledger.marks(
+            checkpoint.newest_batch_ms, None if pending is None else pending.batch_id
         )
-        unknown = {}
-        for incarnation, mark in marks.items():
-            position = checkpoint.incarnations.get(incarnation.hex())
-            if position is None or mark.offset > max(position.offset, position.verify_to):
-                unknown[incarnation.hex()] = mark
-        return unknown
 
     async def _reread(self, checkpoint: Checkpoint) -> None:
         """The open admissions and gaps, from the stream; what the ledger closed is subtracted."""
@@ -528,7 +527,11 @@ class PartitionMeter:
         price_book = await self._billers.current()
         biller = await self._billers.load(price_book)
         manifest = Manifest(
-            self.partition, self._new_batch_id(), self._ledger_ms(), price_book, self._build
+            self.partition,
+            self._new_batch_id(self._ledger_ms(), self._checkpoint.newest_batch_ms),
+            self._ledger_ms(),
+            price_book,
+            self._build,
         )
         billed = biller.rows(settled.charges, closings, manifest)
         await self._put_aside(reading.letters, billed)
@@ -559,7 +562,7 @@ class PartitionMeter:
         await self._write(msgspec.structs.replace(self._checkpoint, pending=pending))
         await self._ledger.insert(block, f"{batch_id}:1", pending.insert_by_ms)
         # OK, at the first attempt, to the only request sent under a token never used before: done.
-        after = msgspec.structs.replace(after, last_batch_id=batch_id, last_batch_rows=block.rows)
+        after = _booked(after, batch_id, block.rows)
         await self._commit(after, reading)
         self._count(billed, len(closings))
         now_ms = self._clock.monotonic_ms()
@@ -655,7 +658,7 @@ class PartitionMeter:
         """
         self.progress.recoveries += 1
         await self._let_pass(pending.insert_by_ms, self._stands)
-        if await self._unknown_marks(checkpoint):
+        if _unknown(await self._later_marks(checkpoint), checkpoint):
             raise Unavailable(f"partition {self.partition}: the ledger is ahead of the checkpoint")
         reading = await self._collect(checkpoint, pending)
         settled = await self._settle(reading, pending.batch_id)
@@ -683,9 +686,7 @@ class PartitionMeter:
         )
         await self._write(msgspec.structs.replace(checkpoint, pending=pending))
         rows = await self._fill(pending, billed, is_drifted=is_drifted)
-        after = msgspec.structs.replace(
-            self._after(reading), last_batch_id=pending.batch_id, last_batch_rows=rows
-        )
+        after = _booked(self._after(reading), pending.batch_id, rows)
         await self._commit(after, reading)
         self._count(billed, len(closings))
 
@@ -820,6 +821,36 @@ class PartitionMeter:
             if look is not None:
                 await look()
         self._ledger_ahead_ms = now_ms - self._clock.monotonic_ms()
+
+
+def _unknown(marks: dict[bytes, Mark], checkpoint: Checkpoint) -> dict[str, Mark]:
+    """Those that lie beyond what a checkpoint knows to be booked."""
+    unknown = {}
+    for incarnation, mark in marks.items():
+        position = checkpoint.incarnations.get(incarnation.hex())
+        if position is None or mark.offset > max(position.offset, position.verify_to):
+            unknown[incarnation.hex()] = mark
+    return unknown
+
+
+def _newest_ms(marks: dict[bytes, Mark]) -> int:
+    return max((mark.batch_ms for mark in marks.values()), default=0)
+
+
+def _aware_of(marks: dict[bytes, Mark], checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint, on top of which ids later than all of these are made."""
+    newest_ms = max(checkpoint.newest_batch_ms, _newest_ms(marks))
+    return msgspec.structs.replace(checkpoint, newest_batch_ms=newest_ms)
+
+
+def _booked(checkpoint: Checkpoint, batch_id: str, rows: int) -> Checkpoint:
+    """The checkpoint with a batch as its newest."""
+    return msgspec.structs.replace(
+        checkpoint,
+        last_batch_id=batch_id,
+        last_batch_rows=rows,
+        newest_batch_ms=max(checkpoint.newest_batch_ms, unix_ms(from_text(batch_id))),
+    )
 
 
 def _unrated_letter(chargeable: Chargeable, reason: str) -> DeadLetter:

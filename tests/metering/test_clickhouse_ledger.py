@@ -11,7 +11,7 @@ import pytest
 from metering_events import answer, make_admitted, make_completed, whole
 from support.stores import ClickHouseDatabase
 
-from contracts.ids import new_id, to_text
+from contracts.ids import new_id, to_text, unix_ms
 from contracts.ledger import Entry, EntryKind, RatingStatus
 from contracts.meters import Evidence
 from metering.adapters.clickhouse_ledger import ClickHouse, ClickHouseLedger
@@ -189,10 +189,12 @@ async def test_a_batch_is_proved_from_the_ledger(ledger: ClickHouseLedger, book:
     assert rows[entries[0].entry_id].copies == 2
     assert rows[entries[1].entry_id].event_id == entries[1].event_id
 
-    marks = await ledger.marks(None, None)
-    assert marks[bytes(range(16))].offset == 102
-    assert await ledger.marks(None, batch_id) == {}
-    assert await ledger.marks(batch_id, None) == marks
+    batch_ms = unix_ms(entries[0].batch_id)
+    marks = await ledger.marks(0, None)
+    assert (marks[bytes(range(16))].offset, marks[bytes(range(16))].batch_ms) == (102, batch_ms)
+    assert await ledger.marks(0, batch_id) == {}
+    assert await ledger.marks(batch_ms - 1, None) == marks
+    assert await ledger.marks(batch_ms, None) == {}
     mark = await ledger.mark(b"\x80" * 16)
     assert mark is not None
     assert (mark.offset, mark.segment_no) == (77, 1)

@@ -57,6 +57,27 @@ def test_a_checkpoint_store_wiped_or_rolled_back_leaves_net_effect_one() -> None
         assert not outcome.violations, explain(schedule, outcome)
 
 
+HOUR_MS = 3_600_000
+
+
+def clocks_astray(world: World) -> None:
+    """One batch's id is of now, the next one's of hours ago, or of hours to come."""
+    world.ids_astray_ms = (0, 5 * HOUR_MS, -2 * HOUR_MS, HOUR_MS, -9 * HOUR_MS)
+
+
+def test_ids_made_by_clocks_that_go_astray_hide_no_batch() -> None:
+    """Checkpoints are wiped and put back while the clock that ids are made by jumps by hours."""
+    rebuilds = 0
+    for seed in range(RANDOM_SEEDS):
+        schedule = Schedule(
+            seed, fault_chance=0.05, transport_chance=0.1, store_chance=0.03, bend=clocks_astray
+        )
+        outcome = run(schedule)
+        assert not outcome.violations, explain(schedule, outcome)
+        rebuilds += outcome.rebuilds
+    assert rebuilds > RANDOM_SEEDS // 4
+
+
 def test_a_checkpoint_wiped_after_a_purge_leaves_net_effect_one() -> None:
     """What is booked is gone from stream and journals, what is left of it lies in any order."""
     rebuilds = 0
@@ -195,7 +216,7 @@ class MissingIsZero(PartitionMeter):
 class RollbackUnseen(PartitionMeter):
     """The checkpoint is believed, whatever the ledger holds."""
 
-    async def _unknown_marks(self, checkpoint: Checkpoint) -> dict[str, Mark]:
+    async def _later_marks(self, checkpoint: Checkpoint) -> dict[bytes, Mark]:
         return {}
 
 
@@ -212,6 +233,12 @@ class ClosesUnseen(PartitionMeter):
 
     async def _unbooked(self, due: list[bytes]) -> list[bytes]:
         return due
+
+
+def ids_of_any_time(world: World) -> None:
+    """Ids are of whatever time the clock says."""
+    clocks_astray(world)
+    world.newest_id_counts = False
 
 
 class NewestMessageOnly(PartitionMeter):
@@ -243,6 +270,7 @@ HOLES = {
     "commit of half a batch": Schedule(0, fault_chance=0.08, cls=NewestMessageOnly),
     "a missing checkpoint is zero": Schedule(0, store_chance=0.02, cls=MissingIsZero),
     "an old checkpoint believed": Schedule(0, store_chance=0.02, cls=RollbackUnseen),
+    "ids that go back in time": Schedule(0, store_chance=0.02, bend=ids_of_any_time),
     "open admissions forgotten": Schedule(0, fault_chance=0.1, cls=NoReread),
     "closed without a look-up": Schedule(0, cls=ClosesUnseen, has_renewed_lanes=True),
     "writes without compare-and-set": Schedule(0, fault_chance=0.1, bend=no_cas),

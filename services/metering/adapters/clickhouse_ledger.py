@@ -18,7 +18,13 @@ from metering.ports import BatchRow, Block, Body, Known, Mark, Unavailable
 
 _IDS_PER_QUERY: Final = 2_000
 _NOT_GRANTED: Final = "Code: 497."
-_MARKS_SLACK_MS: Final = 3_600_000
+_BATCH_TIME: Final = "UUIDv7ToDateTime(batch_id, 'UTC')"
+_EVENT_TIME: Final = "UUIDv7ToDateTime(event_id, 'UTC')"
+# UUIDs compare by their second half, which is chance: only their times tell what need not be read.
+# The terms say nothing that the id beside them does not say, they are what the indexes know.
+_IN_BATCH: Final = (
+    f"batch_id = {{batch:UUID}} AND {_BATCH_TIME} = UUIDv7ToDateTime({{batch:UUID}}, 'UTC')"
+)
 _INSERT_ENTRIES: Final = f"INSERT INTO entries ({', '.join(ENTRY_COLUMNS)}) FORMAT Native"
 _INSERT_BODIES: Final = f"INSERT INTO bodies ({', '.join(BODY_COLUMNS)}) FORMAT Native"
 
@@ -135,8 +141,8 @@ class ClickHouseLedger:
     async def batch(self, batch_id: str) -> list[BatchRow]:
         await self._refuse_while_inserting(batch_id)
         rows = await self._clickhouse.rows(
-            "SELECT entry_id, any(event_id), count() FROM entries "
-            "WHERE batch_id = {batch:UUID} GROUP BY entry_id",
+            "SELECT entry_id, any(event_id), count() FROM entries "  # noqa: S608 - a constant
+            f"WHERE {_IN_BATCH} GROUP BY entry_id",
             batch=batch_id,
         )
         return [BatchRow(from_text(entry), from_text(event), int(n)) for entry, event, n in rows]
@@ -159,23 +165,30 @@ class ClickHouseLedger:
 
     async def count(self, batch_id: str) -> int:
         [[count]] = await self._clickhouse.rows(
-            "SELECT count() FROM entries WHERE batch_id = {batch:UUID}", batch=batch_id
+            "SELECT count() FROM entries "  # noqa: S608 - a constant
+            f"WHERE partition = {{partition:UInt16}} AND {_IN_BATCH}",
+            partition=str(self._partition),
+            batch=batch_id,
         )
         return int(count)
 
     async def known(self, event_ids: Sequence[bytes], excluding: str) -> dict[bytes, Known]:
         known: dict[bytes, Known] = {}
         for at in range(0, len(event_ids), _IDS_PER_QUERY):
-            ids = [to_text(event_id) for event_id in event_ids[at : at + _IDS_PER_QUERY]]
+            asked = event_ids[at : at + _IDS_PER_QUERY]
+            ids = [to_text(event_id) for event_id in asked]
+            within, bounds = _times_of(asked)
             rows = await self._clickhouse.rows(
                 # A copy that was taken back leaves three rows of one net effect.
-                "SELECT event_id, sum(requests) > 0 AND countIf(outcome != 'abandoned') = 0 "
+                "SELECT event_id, sum(requests) > 0 AND countIf(outcome != 'abandoned') = 0 "  # noqa: S608 - constants
                 "FROM entries "
-                "WHERE event_id IN {events:Array(UUID)} AND batch_id != {excluding:UUID} "
+                f"WHERE event_id IN {{events:Array(UUID)}} AND {within} "
+                "AND batch_id != {excluding:UUID} "
                 "AND run_id = {charges:UUID} GROUP BY event_id",
                 events="[" + ",".join(f"'{text}'" for text in ids) + "]",
                 excluding=excluding,
                 charges=_NO_ID,
+                **bounds,
             )
             for text, is_abandoned in rows:
                 abandoned = await self._entry(text) if int(is_abandoned) else None
@@ -183,30 +196,32 @@ class ClickHouseLedger:
         return known
 
     async def _entry(self, event_id: str) -> Entry:
+        within, bounds = _times_of([from_text(event_id)])
         rows = await self._clickhouse.rows(
-            f"SELECT {ENTRY_SELECT} "  # noqa: S608 - a constant
-            "FROM entries WHERE event_id = {event:UUID} AND outcome = 'abandoned' AND kind = 'charge' LIMIT 1",
+            f"SELECT {ENTRY_SELECT} FROM entries "  # noqa: S608 - constants
+            f"WHERE event_id = {{event:UUID}} AND {within} "
+            "AND outcome = 'abandoned' AND kind = 'charge' LIMIT 1",
             event=event_id,
+            **bounds,
         )
         if not rows:
             raise Unavailable(f"entry of event {event_id} is gone between two queries")
         return entry_from_row(rows[0])
 
-    async def marks(self, since: str | None, excluding: str | None) -> dict[bytes, Mark]:
-        after = _an_hour_before(since)
+    async def marks(self, since_ms: int, excluding: str | None) -> dict[bytes, Mark]:
+        later = f"{_BATCH_TIME} > fromUnixTimestamp64Milli({{since:Int64}}, 'UTC')"
         rows = await self._clickhouse.rows(
-            "SELECT incarnation, max(journal_offset), argMax(segment_no, journal_offset), "
-            "toUnixTimestamp64Milli(max(insert_by)) FROM entries "
-            "WHERE partition = {partition:UInt16} AND batch_id >= {after:UUID} "
+            # Answered by the projection by_batch: a row for every batch and incarnation.
+            "SELECT incarnation, max(journal_offset), argMax(segment_no, journal_offset), "  # noqa: S608 - constants
+            f"toUnixTimestamp64Milli(max(insert_by)), toUnixTimestamp64Milli(max({_BATCH_TIME})) "
+            "FROM entries WHERE partition = {partition:UInt16} "
+            f"AND {later if since_ms else 'true'} "
             "AND batch_id != {excluding:UUID} GROUP BY incarnation",
             partition=str(self._partition),
-            after=after,
             excluding=excluding or _NO_ID,
+            **({"since": str(since_ms)} if since_ms else {}),
         )
-        return {
-            from_text(name): Mark(int(offset), int(segment_no), int(insert_by_ms))
-            for name, offset, segment_no, insert_by_ms in rows
-        }
+        return {from_text(name): Mark(*map(int, facts)) for name, *facts in rows}
 
     async def mark(self, incarnation: bytes) -> Mark | None:
         rows = await self._clickhouse.rows(
@@ -222,9 +237,16 @@ class ClickHouseLedger:
 _NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
-def _an_hour_before(batch_id: str | None) -> str:
-    """The lowest UUIDv7 of an hour before a batch: hosts' clocks differ."""
-    if batch_id is None or batch_id == _NO_ID:
-        return _NO_ID
-    unix_ms = int.from_bytes(from_text(batch_id)[:6], "big") - _MARKS_SLACK_MS
-    return to_text(max(unix_ms, 0).to_bytes(6, "big") + bytes(10))
+def _times_of(event_ids: Sequence[bytes]) -> tuple[str, dict[str, str]]:
+    """A term that holds for these ids whatever the ledger holds, and its parameters.
+
+    The server reads a time from a UUIDv7 alone; beside an id of another kind nothing is narrowed.
+    """
+    if any(event_id[6] >> 4 != 7 for event_id in event_ids):
+        return "true", {}
+    first, last = min(event_ids), max(event_ids)
+    return (
+        f"{_EVENT_TIME} BETWEEN UUIDv7ToDateTime({{first:UUID}}, 'UTC') "
+        "AND UUIDv7ToDateTime({last:UUID}, 'UTC')",
+        {"first": to_text(first), "last": to_text(last)},
+    )
