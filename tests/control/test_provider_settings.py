@@ -376,3 +376,80 @@ def test_no_answer_log_or_audit_entry_holds_a_secret(api, gateway):
         assert SECRET not in text
     entries = api.get("/api/audit-log", params={"itemId": made["id"]}).json()
     assert json.dumps(entries).count("*** ") >= 3
+
+
+@pytest.fixture(scope="module")
+def token(api: httpx.Client) -> dict[str, str]:
+    """Headers of a token that may write."""
+    made = api.post("/api/admin-tokens", json={"name": "deployer", "scopes": ["write"]})
+    assert made.status_code == 200, made.text
+    return {"authorization": f"Bearer {made.json()['token']}"}
+
+
+@pytest.mark.parametrize("provider", ["vllm", "ollama"])
+def test_a_stored_secret_does_not_follow_a_token_to_another_host(api, token, provider):
+    """Where the credential is optional it comes with the new address; the password need not."""
+    url = "https://a.example/v1"
+    made = create(api, provider=provider, setting={"url": url, "apikey": SECRET})
+    path = f"{PATH}/{made['id']}"
+
+    def patch(headers: dict[str, str], **setting: str) -> httpx.Response:
+        return api.patch(path, json={"setting": setting}, headers=headers)
+
+    for moved in ("https://b.example/v1", "http://a.example/v1", "https://a.example:8443/v1"):
+        answer = patch(token, url=moved)
+        assert problem(answer) == refused(
+            "setting.url leads to another host: send setting.apikey with it again,"
+            " an admin token cannot send what is stored there",
+            f"{PATH}/:id",
+        )
+    assert patch(token, url="https://a.example/v2", region="r").status_code == 200
+    assert patch(token, url="https://b.example", apikey="another").status_code == 200
+    assert patch({}, url="https://c.example").json()["setting"]["url"] == "https://c.example"
+    assert patch(token, url="https://d.example", apikey="").status_code == 200
+    assert patch(token, url="https://e.example").status_code == 200, "there is no secret any more"
+
+
+def test_nor_does_it_by_way_of_a_custom_provider(api, token):
+    """Neither by a changed path, nor by a new one, nor by a provider made again under its name."""
+    custom = "/api/custom/providers"
+
+    def config(path: str, host: str) -> dict[str, str]:
+        return {
+            "path": path,
+            "target_url": f"https://{host}/chat",
+            "model_location": "model",
+            "request_prompt_location": "prompt",
+            "response_completion_location": "text",
+        }
+
+    body = {"provider": "hosted", "authentication_param": "apikey"}
+    body["route_configs"] = [config("/chat", "a.example")]
+    made = api.post(custom, json=body, headers=token).json()
+    one = f"{custom}/{made['id']}"
+
+    def patch(headers: dict[str, str], *configs: dict[str, str]) -> int:
+        return api.patch(one, json={"route_configs": configs}, headers=headers).status_code
+
+    assert patch(token, config("/chat", "b.example")) == 200, "no setting holds a secret yet"
+    setting = create(api, provider="hosted", setting={"apikey": SECRET})
+    assert patch(token, config("/chat", "c.example")) == 400
+    assert patch(token, config("/new", "c.example")) == 400
+    assert patch(token, config("/new", "b.example")) == 200
+    assert patch({}, config("/new", "c.example")) == 200
+    assert patch(token, config("/chat", "c.example")) == 200
+
+    answer = api.delete(one, params={"force": "true"}, headers=token)
+    assert answer.status_code == 200
+    again = api.post(custom, json=body, headers=token)
+    assert problem(again) == (
+        400,
+        "/errors/validation",
+        "custom provider validation failed",
+        "https://a.example/chat is on another host, and 1 provider settings hold secrets for"
+        " provider hosted: an admin token cannot send them there",
+        "/api/providers",
+    )
+    assert "hosted" not in {one["provider"] for one in api.get(custom).json()}
+    assert api.delete(f"{PATH}/{setting['id']}").status_code == 200
+    assert api.post(custom, json=body, headers=token).status_code == 200

@@ -17,6 +17,7 @@ from gateway.administration.custom_providers_wire import (
     wire_config,
 )
 from gateway.administration.invalid import Conflict, Invalid, NotFound, holds_nul
+from gateway.administration.provider_setting_rules import host_of
 from gateway.administration.store import Change, Query, Reading
 from gateway.ports import CheckUpstreamUrl
 from gateway.providers.registry import PROVIDERS
@@ -76,8 +77,11 @@ async def check(new: NewCustomProvider, check_url: CheckUpstreamUrl) -> None:
     await _check_urls(configs, check_url)
 
 
-async def create(new: NewCustomProvider, change: Change) -> CustomProvider:
-    """Of what `check` has passed. Raises Invalid."""
+async def create(new: NewCustomProvider, change: Change, *, may_redirect: bool) -> CustomProvider:
+    """Of what `check` has passed. Raises Invalid.
+
+    Without `may_redirect` the secrets of settings that are there do not follow to a new host.
+    """
     provider = provider_of(to_text(new_id()), new, created_at=int(time.time()))
     try:
         await change.put(provider.id, provider)
@@ -87,6 +91,8 @@ async def create(new: NewCustomProvider, change: Change) -> CustomProvider:
             kind="custom-provider-manager",
             title="creating a custom provider error",
         ) from None
+    if not may_redirect:
+        await _check_hosts(provider, (), change)
     return provider
 
 
@@ -111,10 +117,12 @@ async def check_change(sent: CustomProviderChange, check_url: CheckUpstreamUrl) 
     await _check_urls(configs, check_url)
 
 
-async def patch(provider_id: str, sent: CustomProviderChange, change: Change) -> CustomProvider:
+async def patch(
+    provider_id: str, sent: CustomProviderChange, change: Change, *, may_redirect: bool
+) -> CustomProvider:
     """Of what `check_change` has passed. Members that are not empty win; new paths come last.
 
-    Raises NotFound, Invalid.
+    Raises NotFound, Invalid. `may_redirect` as in `create`.
     """
     existing = await get(provider_id, change)
     merged = {config.path: wire_config(config) for config in existing.route_configs}
@@ -133,6 +141,8 @@ async def patch(provider_id: str, sent: CustomProviderChange, change: Change) ->
         authentication_param=existing.authentication_param if param is None else param.lower(),
         updated_at=int(time.time()),
     )
+    if not may_redirect:
+        await _check_hosts(provider, existing.route_configs, change)
     await change.put(provider_id, provider)
     return provider
 
@@ -156,6 +166,23 @@ async def delete(provider_id: str, is_forced: bool, change: Change) -> None:
                 " delete them first or add force=true"
             )
     await change.delete(CustomProvider, provider_id)
+
+
+async def _check_hosts(
+    provider: CustomProvider, before: Sequence[RouteConfig], change: Change
+) -> None:
+    """Raises Invalid when stored credentials would be shown to a host that never had them."""
+    known = {host_of(config.target_url) for config in before}
+    new = [one.target_url for one in provider.route_configs if host_of(one.target_url) not in known]
+    if not new:
+        return
+    settings = await change.find(ProviderSetting, Query(holds={"provider": provider.provider}))
+    holding = sum(bool(setting.sealed) for setting in settings)
+    if holding:
+        raise Invalid(
+            f"{new[0]} is on another host, and {holding} provider settings hold secrets for"
+            f" provider {provider.provider}: an admin token cannot send them there"
+        )
 
 
 def _check_paths(configs: Sequence[NewRouteConfig]) -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final, Literal, cast
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -67,6 +68,12 @@ def check_required(provider: str, required: Iterable[str], values: dict[str, str
     missing = [field for field in required if not values.get(field)]
     if missing:
         raise Invalid(f"provider {provider} is missing fields {','.join(missing)}")
+
+
+def host_of(url: str) -> tuple[str, str]:
+    """What decides who is called: the scheme, and the host with its port as it is written."""
+    parts = urlsplit(url.lower())
+    return parts.scheme, parts.netloc
 
 
 def checked_name(name: str) -> str:

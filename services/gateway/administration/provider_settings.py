@@ -23,6 +23,7 @@ from gateway.administration.provider_setting_rules import (
     checked_name,
     checked_share,
     checked_usage,
+    host_of,
 )
 from gateway.administration.provider_settings_wire import (
     NewProviderSetting,
@@ -118,9 +119,18 @@ async def _checked(
 
 
 async def patch(
-    setting_id: str, sent: ProviderSettingChange, store: Store, actor: str, means: SettingMeans
+    setting_id: str,
+    sent: ProviderSettingChange,
+    store: Store,
+    actor: str,
+    means: SettingMeans,
+    *,
+    may_redirect: bool,
 ) -> ProviderSetting:
-    """Merged over what is stored. Raises NotFound, Invalid, SealUnavailable, StoreUnavailable."""
+    """Merged over what is stored. Raises NotFound, Invalid, SealUnavailable, StoreUnavailable.
+
+    Without `may_redirect` a stored secret does not follow a URL to another host.
+    """
     if not sent.setting:
         async with store.change(actor) as change:
             existing = await get(setting_id, change)
@@ -129,10 +139,14 @@ async def patch(
         seen = await get(setting_id, reading)
         kind = await _check_provider(seen.provider, sent.setting, reading, means)
     await _check_setting(sent.setting, kind, means)
+    if not may_redirect:
+        await _check_host(seen, sent.setting, kind, means.sealer)
     sealed = await _resealed(seen, sent.setting, kind, means.sealer)
     async with store.change(actor) as change:
         existing = await get(setting_id, change)
         if existing.sealed != seen.sealed or not means.sealer.is_current(sealed):
+            if not may_redirect:
+                await _check_host(existing, sent.setting, kind, means.sealer)
             sealed = await _resealed(existing, sent.setting, kind, means.sealer)
         merged, _ = _parted(existing.setting | sent.setting, kind)
         return await _put(existing, merged, sealed, sent, change)
@@ -234,6 +248,26 @@ async def _check_setting(given: dict[str, str], kind: _Kind, means: SettingMeans
             await means.check_url(given["url"])
         except Invalid as error:
             raise Invalid(f"setting.url: {error}") from None
+
+
+async def _check_host(
+    existing: ProviderSetting, given: dict[str, str], kind: _Kind, sealer: Sealer
+) -> None:
+    """Raises Invalid when a stored credential would be shown to a host that never had it.
+
+    A provider's address is with its paths where an operator described it, and where it is made of
+    other members than `url` the credential is required with them.
+    """
+    url = given.get("url")
+    if url is None or kind.credential in given or not kind.shown or not existing.sealed:
+        return
+    if host_of(url) == host_of(existing.setting.get("url", "")):
+        return
+    if kind.credential in await sealer.unseal(existing.sealed, existing.id):
+        raise Invalid(
+            f"setting.url leads to another host: send setting.{kind.credential} with it again,"
+            " an admin token cannot send what is stored there"
+        )
 
 
 def _parted(values: dict[str, str], kind: _Kind) -> tuple[dict[str, str], dict[str, str]]:

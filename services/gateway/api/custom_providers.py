@@ -17,7 +17,7 @@ from gateway.administration.store import Store
 from gateway.api.admin_body import read
 from gateway.api.admin_problems import refusing
 from gateway.api.force import FORCE, is_forced
-from gateway.api.guards import actor_of
+from gateway.api.guards import actor_of, may_redirect
 from gateway.api.operation import Operation, promises
 from gateway.ports import CheckUpstreamUrl
 
@@ -77,7 +77,9 @@ def handlers(store: Store, check_url: CheckUpstreamUrl) -> list[Any]:
         with refusing(_INSTANCE, _INVALID):
             await custom_providers.check(new, check_url)
             async with store.change(actor_of(request)) as change:
-                provider = await custom_providers.create(new, change)
+                provider = await custom_providers.create(
+                    new, change, may_redirect=may_redirect(request)
+                )
         return Response(to_wire(provider), media_type="application/json")
 
     @get(
@@ -138,7 +140,9 @@ def handlers(store: Store, check_url: CheckUpstreamUrl) -> list[Any]:
         with refusing(_INSTANCE_OF_ONE, _INVALID, not_found=_NOT_FOUND):
             await custom_providers.check_change(sent, check_url)
             async with store.change(actor_of(request)) as change:
-                provider = await custom_providers.patch(provider_id, sent, change)
+                provider = await custom_providers.patch(
+                    provider_id, sent, change, may_redirect=may_redirect(request)
+                )
         return Response(to_wire(provider), media_type="application/json")
 
     @delete(
