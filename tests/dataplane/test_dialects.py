@@ -188,6 +188,11 @@ def test_errors_of_ours_name_their_code_in_openai_s_shape(client):
         "/v1/files/a%00b",
         "/api/providers/anthropic/v1/./messages",
         "/v1/x/%252e%252e/y",
+        "/v1/threads/t%2Fruns",
+        "/v1/vector_stores/..;/organization",
+        "/v1/vector_stores/%2e%2e;a=b/organization",
+        "/v1/files/.;",
+        "/api/providers/azure/openai/deployments/d%2fe/chat/completions",
     ],
 )
 def test_paths_that_a_provider_could_read_otherwise_are_refused(gateway, all_key, echo, path):
@@ -253,6 +258,47 @@ def test_a_provider_s_own_credential_never_comes_down(client, echo):
     assert answer.status_code == 401
     assert SECRET not in answer.text + str(answer.headers)
     assert answer.json()["error"]["message"] == "bad key ********"
+
+
+def test_an_error_that_comes_as_events_is_searched_for_the_credential_too(client, echo):
+    """Whatever its type is."""
+    echo.tell(
+        b'data: {"error":{"message":"bad key %b"}}\n\n' % SECRET.encode(),
+        status=401,
+        content_type="text/event-stream",
+    )
+
+    answer = client.post("/v1/chat/completions", json={**CHAT, "stream": True})
+
+    assert (answer.status_code, answer.headers["content-type"]) == (401, "text/event-stream")
+    assert answer.text == 'data: {"error":{"message":"bad key ********"}}\n\n'
+
+
+def test_what_a_provider_says_of_its_connection_stays_there(client, echo):
+    """Headers that it names as belonging to that connection, and no others."""
+    echo.tell(b"{}", connection="X-Hop, keep-alive", x_hop="1", x_stays="2")
+
+    answer = client.post("/v1/chat/completions", json=CHAT)
+
+    assert "x-hop" not in answer.headers
+    assert answer.headers["x-stays"] == "2"
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime?model=m", "/api/providers/openai/v1/realtime"])
+def test_a_websocket_is_refused_clearly(client, echo, path):
+    """Not passed on as a request that it is not, nor the credential that browsers put there."""
+    answer = client.get(
+        path,
+        headers={
+            "connection": "Upgrade",
+            "upgrade": "websocket",
+            "sec-websocket-protocol": "realtime, openai-insecure-api-key.sk-all",
+        },
+    )
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "websockets_not_served")
+    assert not echo.heard
+    assert client.get("/v1/files", headers={"upgrade": "h2c"}).status_code == 200
 
 
 @pytest.mark.parametrize(("status", "method"), [(204, "DELETE"), (304, "GET"), (200, "HEAD")])

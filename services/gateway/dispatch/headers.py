@@ -23,19 +23,24 @@ _STAYS: Final = frozenset(
         b"access-control-allow-origin",
     }
 )
+_USUAL_CONNECTION: Final = frozenset({b"keep-alive", b"close", b""})
+_IS_OF_THE_BODY: Final = frozenset({b"content-type", b"content-encoding"})
+"""Not of a connection, whatever it says: without them the body could not be read."""
 _REQUEST_IDS: Final = frozenset({b"x-request-id", b"request-id", b"apim-request-id"})
 
 
 class Down:
     """What came with the head of an answer: headers for the client, and what is recorded."""
 
-    __slots__ = ("content_type", "headers", "length", "upstream_request_id")
+    __slots__ = ("_is_error", "content_type", "headers", "length", "upstream_request_id")
 
     def __init__(self, headers: HeaderPairs, request_id: bytes) -> None:
+        self._is_error = False
         self.content_type = ""
         self.length: bytes | None = None
         self.upstream_request_id: str | None = None
         passed: HeaderPairs = [(b"x-request-id", request_id)]
+        named: list[bytes] = []
         for pair in headers:
             name = pair[0].lower()
             if name == b"content-type":
@@ -44,12 +49,21 @@ class Down:
                 self.length = pair[1]
             elif name in _REQUEST_IDS:
                 self.upstream_request_id = pair[1].decode("latin-1")
+            elif name == b"connection" and pair[1].lower() not in _USUAL_CONNECTION:
+                named += [token.strip().lower() for token in pair[1].split(b",")]
             if name not in _STAYS:
                 passed.append(pair)
+        if named:
+            passed[1:] = [
+                pair
+                for pair in passed[1:]
+                if (name := pair[0].lower()) not in named or name in _IS_OF_THE_BODY
+            ]
         self.headers = passed
 
     def redact(self, secrets: tuple[bytes, ...]) -> None:
-        """A provider that repeats our credential must not tell it to our client."""
+        """Of an error: a provider that repeats our credential must not tell it to our client."""
+        self._is_error = True
         self.headers = [(name, redacted(value, secrets)) for name, value in self.headers]
 
     @property
@@ -68,8 +82,11 @@ class Down:
 
     @property
     def is_event_stream(self) -> bool:
-        """Whether the body is server-sent events."""
-        return self.content_type[:17].lower() == "text/event-stream"
+        """Whether the body is server-sent events, to be passed on as they come.
+
+        An error is not, whatever its type says: it is read whole, and searched for credentials.
+        """
+        return not self._is_error and self.content_type[:17].lower() == "text/event-stream"
 
 
 def redacted(content: bytes, secrets: tuple[bytes, ...]) -> bytes:

@@ -21,6 +21,9 @@ def segments_of(path: str) -> list[str]:
         segments = [_decoded(segment) if "%" in segment else segment for segment in segments]
     if "" in segments or "\\" in path or not _DOTS.isdisjoint(segments):
         raise ambiguous()
+    # Some servers cut parameters off a segment before they look for dots.
+    if ";" in path and any(segment.partition(";")[0] in _DOTS for segment in segments):
+        raise ambiguous()
     return segments
 
 
@@ -33,6 +36,7 @@ def _decoded(segment: str) -> str:
     """A segment without its escapes; it may hold a slash that separates nothing."""
     text = unquote_to_bytes(segment).decode("latin-1")
     pieces = text.replace("\\", "/").split("/")
+    pieces = [piece.partition(";")[0] if piece.startswith(".") else piece for piece in pieces]
     if "\\" in text or "" in pieces or not _DOTS.isdisjoint(pieces):
         raise ambiguous()
     if any(char < " " or char == "\x7f" for char in text):

@@ -27,7 +27,7 @@ from gateway.endpoints.templates import (
     tree_of,
 )
 from gateway.ports import HeaderPairs
-from gateway.values import Endpoint
+from gateway.values import Endpoint, Refusal
 
 _READS: Final = frozenset({"GET", "HEAD", "DELETE"})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
@@ -131,8 +131,16 @@ class Registry:
     def match(self, method: str, path: str, headers: HeaderPairs = _NO_HEADERS) -> Endpoint | None:
         """The endpoint of a path, None where nothing is served.
 
-        Raises Refusal (400) for a path that a provider could take for another one.
+        Raises Refusal (400) for a path that a provider could take for another one, and for a
+        websocket.
         """
+        if method == "GET" and _is_websocket(headers):
+            raise Refusal(
+                400,
+                "invalid_request_error",
+                "websockets_not_served",
+                "websockets are not served here",
+            )
         key = (method, path)
         endpoint = self._whole.get(key) or self._found.get(key)
         if endpoint is None:
@@ -191,6 +199,8 @@ def _found_in(surface: _Surface, method: str, path: str, segments: list[str]) ->
     row = find(surface.tree, segments, method, surface.skips)
     if row is None:
         return _wildcard(surface, method, path, segments)
+    if not row.template.startswith("/models/:"):
+        _check_slashes(surface, segments)
     model = None
     if surface.names_model:
         model = segments[surface.skips - 1]
@@ -223,9 +233,17 @@ def _endpoint(surface: _Surface, row: Row, path: str, model: str | None) -> Endp
     )
 
 
-def _wildcard(surface: _Surface, method: str, path: str, segments: list[str]) -> Endpoint:
-    if any("/" in segment for segment in segments[surface.skips :]):
+def _check_slashes(surface: _Surface, segments: list[str]) -> None:
+    """Raises Refusal (400) for a slash that is written as an escape: whoever undoes it sees another
+    path. Names of models alone may hold one.
+    """
+    first = surface.skips - surface.names_model
+    if any("/" in segment for segment in segments[first:]):
         raise ambiguous()
+
+
+def _wildcard(surface: _Surface, method: str, path: str, segments: list[str]) -> Endpoint:
+    _check_slashes(surface, segments)
     is_closed = segments[surface.skips].partition(";")[0].lower() == "organization"
     operation: Operation = UNKNOWN_OF_ANTHROPIC if surface.dialect == "anthropic" else UNKNOWN
     reads = method in _READS
@@ -243,6 +261,10 @@ def _wildcard(surface: _Surface, method: str, path: str, segments: list[str]) ->
         is_priced=reads,
         is_closed=is_closed,
     )
+
+
+def _is_websocket(headers: HeaderPairs) -> bool:
+    return any(name == b"upgrade" and b"websocket" in value.lower() for name, value in headers)
 
 
 def _is_of_anthropic(headers: HeaderPairs) -> bool:
