@@ -55,6 +55,97 @@ def test_an_entry_says_who_when_and_from_what_to_what(api: httpx.Client) -> None
         assert one["at"] == one["atMs"] // 1000
 
 
+CUSTOM_PROVIDER = {
+    "provider": "logged",
+    "route_configs": [
+        {
+            "path": "/chat",
+            "target_url": "https://api.logged.example/chat",
+            "model_location": "model",
+            "request_prompt_location": "prompt",
+            "response_completion_location": "text",
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "body", "changed"),
+    [
+        (
+            "/api/custom/providers",
+            "custom_provider",
+            CUSTOM_PROVIDER,
+            {"authentication_param": "k"},
+        ),
+        ("/api/model-aliases", "model_alias", {"alias": "a", "model": "m"}, {"model": "n"}),
+        ("/api/policies", "policy", {"name": "p", "tags": ["t"]}, {"name": "q"}),
+        ("/api/routes", "route", {"name": "r", "path": "/logged"}, {"name": "s"}),
+        ("/api/users", "user", {"name": "u"}, {"name": "v"}),
+        ("/api/provider-settings", "provider_setting", {"provider": "ollama"}, {"name": "w"}),
+    ],
+)
+def test_every_write_of_a_resource_is_an_entry(
+    api: httpx.Client,
+    gateway: Gateway,
+    provider: str,
+    path: str,
+    kind: str,
+    body: dict,
+    changed: dict,
+) -> None:
+    """Creating, changing and deleting, each with the document that the writer was answered."""
+    if kind == "route":
+        step = {"provider": "openai", "model": "m"}
+        key = gateway.key("sk-logged-0123456789", gateway.setting(provider))
+        body |= {"keyIds": [key["keyId"]], "steps": [step], "cacheConfig": {"enabled": False}}
+    if kind == "policy":
+        body |= {"config": {"rules": {"email": "block"}}}
+    made = api.post(path, json=body)
+    assert made.status_code == 200, made.text
+    item_id = made.json()["id"]
+    api.patch(f"{path}/{item_id}", json=changed).raise_for_status()
+    api.delete(f"{path}/{item_id}").raise_for_status()
+
+    deleted, updated, created = entries(api, itemId=item_id)
+
+    assert [one["action"] for one in (created, updated, deleted)] == ["create", "update", "delete"]
+    assert {one["kind"] for one in (created, updated, deleted)} == {kind}
+    ((member, value),) = changed.items()
+    assert updated["before"] == created["after"] != updated["after"]
+    assert (updated["after"][member], deleted["before"]) == (value, updated["after"])
+
+
+def test_a_write_that_changes_several_things_is_an_entry_for_each(
+    api: httpx.Client, gateway: Gateway, provider: str
+) -> None:
+    """Users changed by tags, and keys that lose what is deleted by force, in one revision."""
+    ids = [
+        api.post("/api/users", json={"name": "n", "userId": "same", "tags": [tag, "all"]}).json()[
+            "id"
+        ]
+        for tag in ("x", "y")
+    ]
+    api.patch(
+        "/api/users", params={"userId": "same", "tags": "all"}, json={"revoked": True}
+    ).raise_for_status()
+    policy = {"name": "p", "tags": ["t"], "config": {"rules": {"email": "block"}}}
+    policy_id = api.post("/api/policies", json=policy).json()["id"]
+    setting = gateway.setting(provider)
+    key_id = gateway.key("sk-policed-0123456789", setting, policyId=policy_id)["keyId"]
+    api.delete(f"/api/policies/{policy_id}", params={"force": "true"}).raise_for_status()
+
+    users = [entries(api, itemId=item_id)[0] for item_id in ids]
+    gone = [entries(api, itemId=item_id)[0] for item_id in (policy_id, key_id)]
+
+    assert [one["after"]["revoked"] for one in users] == [True, True]
+    assert [one["action"] for one in gone] == ["delete", "update"]
+    assert gone[1]["before"]["policy_id"] == policy_id
+    assert "policy_id" not in gone[1]["after"]
+    for pair in (users, gone):
+        assert pair[0]["revision"] == pair[1]["revision"]
+
+
 def test_a_write_that_is_refused_leaves_nothing(api: httpx.Client) -> None:
     """The log and the configuration are one transaction."""
     newest = entries(api, limit=1)[0]["id"]
