@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from gateway.endpoints.json_text import names_of
+from gateway.endpoints.long_values import LONG_BYTES, without_longest
 from gateway.values import Call, Refusal
 
 MODEL_CHARS_MAX: Final = 512
@@ -34,6 +35,9 @@ class _Body(msgspec.Struct):
     user: msgspec.Raw = _ABSENT
     stream_options: msgspec.Raw = _ABSENT
     metadata: msgspec.Raw = _ABSENT
+    messages: msgspec.Raw = _ABSENT
+    prompt: msgspec.Raw = _ABSENT
+    input: msgspec.Raw = _ABSENT
 
 
 class _Options(msgspec.Struct):
@@ -109,7 +113,7 @@ def _optional(body: bytes, read: Callable[[bytes], Call]) -> Call:
 
 def _openai(body: bytes) -> Call:
     read = _decode(body)
-    _check_one_model(body)
+    _check_one_model(body, read)
     return Call(
         model=_model(_text(read.model)),
         is_streaming=bytes(read.stream) == b"true",
@@ -120,7 +124,7 @@ def _openai(body: bytes) -> Call:
 
 def _anthropic(body: bytes) -> Call:
     read = _decode(body)
-    _check_one_model(body)
+    _check_one_model(body, read)
     metadata = bytes(read.metadata)
     user = _text(_decode_metadata(metadata).user_id) if metadata[:1] == b"{" else None
     return Call(
@@ -131,12 +135,15 @@ def _anthropic(body: bytes) -> Call:
     )
 
 
-def _check_one_model(body: bytes) -> None:
+def _check_one_model(body: bytes, read: _Body) -> None:
     """Raises Refusal (400) for a body that names two models: of which is meant readers differ.
 
     Some take the first of two members, and some are blind to upper and lower case.
     """
-    lowered = body.lower()
+    searched = body
+    if len(body) >= LONG_BYTES:
+        searched = without_longest(body, read.messages, read.prompt, read.input)
+    lowered = searched.lower()
     is_escaped = b"\\u00" in lowered and (b"\\u006" in lowered or b"\\u004" in lowered)
     if lowered.count(b'"model"') < 2 and not is_escaped:
         return
