@@ -110,7 +110,7 @@ class RouteErrand:
                     endpoint.template,
                     inbound.received_at_ms,
                 )
-                targets = _targets(step, endpoint, principal, snapshot)
+                targets = _targets(step, endpoint, principal, snapshot, call)
             except Refusal as found:
                 refusal = found
                 continue
@@ -190,7 +190,7 @@ def _endpoint(route: Route, endpoint: Endpoint) -> Endpoint:
 
 
 def _targets(
-    step: RouteStep, endpoint: Endpoint, principal: Principal, snapshot: Snapshot
+    step: RouteStep, endpoint: Endpoint, principal: Principal, snapshot: Snapshot, call: Call
 ) -> list[Target]:
     of_provider = [
         target
@@ -216,7 +216,8 @@ def _targets(
     allowed = [
         target
         for target in speaking
-        if not target.allowed_models or step.model in target.allowed_models
+        if not target.allowed_models
+        or target.allowed_models.issuperset((step.model, *call.other_models))
     ]
     if not allowed:
         raise Refusal(

@@ -102,6 +102,10 @@ class Call(msgspec.Struct, frozen=True):
     """On a stream: the client itself asked for the usage chunk."""
     hides_model: bool = False
     """It may name a model, or leave it to the provider, and we cannot tell which."""
+    other_models: tuple[str, ...] = ()
+    """Named beside the model: of tools, of whom to ask instead. Empty text: one that is unreadable."""
+    is_deferred: bool = False
+    """It is done after the answer, so that what it costs is not in there."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """Providers, dialects and keys as clients meet them: who is called, as whom, and what is refused."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -390,6 +391,109 @@ def test_a_key_with_a_list_of_models_cannot_hide_one(gateway, echo, settings):
     assert post("sk-listed", "/next/thing", b'{"model":"gpt-4o"}') == (403, "path_not_allowed")
     assert post("sk-trusted", "/batches", b'{"input_file_id":"f"}') == (200, "")
     assert post("sk-trusted", "/next/thing", b'{"model":"o1"}') == hidden
+
+
+KEYS = itertools.count()
+TOOL = b'{"model":"gpt-4o","tools":[{"type":"image_generation","model":"%b"}]}'
+SESSION = b'{"session":{"type":"realtime","model":"%b"}}'
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/responses", TOOL),
+        ("/responses", b'{"model":"gpt-4o","tools":[{"m\\u006fdel":"%b"}]}'),
+        ("/chat/completions", b'{"model":"gpt-4o","messages":[],"models":["%b"]}'),
+        ("/chat/completions", b'{"model":"gpt-4o","fallbacks":[{"model":"%b"}]}'),
+        ("/realtime/client_secrets", SESSION),
+        ("/realtime/client_secrets", b'{"model":"gpt-4o",' + SESSION[1:]),
+        ("/realtime/calls", SESSION),
+        (
+            "/realtime/client_secrets",
+            b'{"session":{"audio":{"input":{"transcription":{"model":"%b"}}}}}',
+        ),
+        ("/realtime/transcription_sessions", b'{"input_audio_transcription":{"model":"%b"}}'),
+        ("/realtime/sessions", b'{"model":"%b"}'),
+        ("/evals/e/runs", b'{"data_source":{"model":"%b"}}'),
+        ("/evals", b'{"testing_criteria":[{"model":"%b"}]}'),
+        ("/messages", b'{"model":"gpt-4o","tools":[{"type":"advisor","model":"%b"}]}'),
+        (
+            "/messages/batches",
+            b'{"requests":[{"params":{"model":"gpt-4o"}},{"params":{"model":"%b"}}]}',
+        ),
+    ],
+)
+def test_models_that_are_named_beside_the_model_must_be_allowed_too(
+    gateway, echo, settings, path, body
+):
+    """Of tools, of whom to ask instead, of sessions, of batches: by key and by setting."""
+    provider = "anthropic" if path.startswith("/messages") else "openai"
+    url = f"{gateway.proxy_url}/api/providers/{provider}/v1{path}"
+    listed = gateway.setting(echo.url, provider=provider, allowedModels=["gpt-4o", "gpt-image-1"])
+    allowed = {"allowedModels": ["gpt-4o", "gpt-image-1"], "allowUnmeteredPaths": True}
+    by_key, by_setting = (f"sk-{next(KEYS)}" for _ in range(2))
+    gateway.key(by_key, settings[provider], **allowed)
+    gateway.key(by_setting, listed)
+    echo.tell(b"{}")
+    for key in (by_key, by_setting):
+        echo.heard.clear()
+        refused = httpx.post(url, content=body % b"o1", headers={"x-api-key": key})
+        assert (refused.status_code, len(echo.heard)) == (403, 0)
+        assert "model" in refused.json()["error"]["message"]
+        served = httpx.post(url, content=body % b"gpt-image-1", headers={"x-api-key": key})
+        assert (served.status_code, len(echo.heard)) == (200, 1)
+        assert echo.heard[0].body == body % b"gpt-image-1"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"gpt-4o","models":"o1"}',
+        b'{"model":"gpt-4o","models":[1]}',
+        b'{"model":"gpt-4o","tools":{"model":"o1"}}',
+        b'{"model":"gpt-4o","tools":[{"model":["o1"]}]}',
+    ],
+)
+def test_a_model_that_is_named_in_an_unknown_way_is_not_allowed(gateway, echo, settings, body):
+    """Nobody could say which it is."""
+    listed, free = (f"sk-{next(KEYS)}" for _ in range(2))
+    gateway.key(listed, settings["openai"], allowedModels=["gpt-4o"])
+    gateway.key(free, settings["openai"])
+    url = f"{gateway.proxy_url}/v1/responses"
+    echo.tell(b"{}")
+
+    assert httpx.post(url, content=body, headers={"x-api-key": listed}).status_code == 403
+    assert httpx.post(url, content=body, headers={"x-api-key": free}).status_code == 200
+
+
+@pytest.mark.parametrize("tools", [b"null", b"[]", b'[{"name":"f","parameters":{"model":{}}}]'])
+def test_texts_and_parameters_called_model_are_no_models(gateway, echo, settings, tools):
+    """What a tool takes, what somebody says."""
+    key = f"sk-{next(KEYS)}"
+    gateway.key(key, settings["openai"], allowedModels=["gpt-4o"])
+    echo.tell(b"{}")
+    body = b'{"model":"gpt-4o","models":null,"tools":%b,"input":[{"x":{"model":"o1"}}]}' % tools
+    url = f"{gateway.proxy_url}/v1/responses"
+
+    answer = httpx.post(url, content=body, headers={"x-api-key": key})
+
+    assert answer.status_code == 200
+
+
+def test_a_key_with_a_budget_asks_for_nothing_in_the_background(gateway, echo, settings):
+    """The answer comes before the work, so that nobody would see what it costs."""
+    gateway.key("sk-budget", settings["openai"], costLimitInUsd=1)
+    gateway.key("sk-open", settings["openai"], costLimitInUsd=1, allowUnmeteredPaths=True)
+    url = f"{gateway.proxy_url}/v1/responses"
+    echo.tell(b"{}")
+
+    def ask(key: str, background: bytes) -> int:
+        body = b'{"model":"gpt-4o","background":%b}' % background
+        return httpx.post(url, content=body, headers={"x-api-key": key}).status_code
+
+    assert ask("sk-budget", b"true") == 403
+    assert ask("sk-budget", b"false") == 200
+    assert ask("sk-open", b"true") == 200
 
 
 def test_statistics_want_a_key_or_the_admin(gateway, client):

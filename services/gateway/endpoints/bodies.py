@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.endpoints.json_text import names_of
 from gateway.endpoints.long_values import LONG_BYTES, without_longest
+from gateway.endpoints.other_models import named_at, named_in
 from gateway.values import Call, Refusal
 
 MODEL_CHARS_MAX: Final = 512
@@ -38,6 +39,10 @@ class _Body(msgspec.Struct):
     messages: msgspec.Raw = _ABSENT
     prompt: msgspec.Raw = _ABSENT
     input: msgspec.Raw = _ABSENT
+    background: msgspec.Raw = _ABSENT
+    models: msgspec.Raw = _ABSENT
+    fallbacks: msgspec.Raw = _ABSENT
+    tools: msgspec.Raw = _ABSENT
 
 
 class _Options(msgspec.Struct):
@@ -119,6 +124,8 @@ def _openai(body: bytes) -> Call:
         is_streaming=bytes(read.stream) == b"true",
         user_id=user_in_books(_text(read.user)),
         asks_usage=_asks_usage(bytes(read.stream_options)),
+        other_models=_others(read),
+        is_deferred=read.background is not _ABSENT and bytes(read.background) == b"true",
     )
 
 
@@ -132,7 +139,19 @@ def _anthropic(body: bytes) -> Call:
         is_streaming=bytes(read.stream) == b"true",
         user_id=user_in_books(user),
         asks_usage=False,
+        other_models=_others(read),
     )
+
+
+def _others(read: _Body) -> tuple[str, ...]:
+    """Of tools that have a model of their own, and of lists of whom to ask instead."""
+    if read.tools is _ABSENT and read.models is _ABSENT and read.fallbacks is _ABSENT:
+        return ()
+    lists = [bytes(raw) for raw in (read.models, read.fallbacks) if raw is not _ABSENT]
+    tools = bytes(read.tools)
+    if b'"model"' in tools or b"\\u00" in tools:
+        lists.append(tools)
+    return named_in(lists) if lists else ()
 
 
 def _check_one_model(body: bytes, read: _Body) -> None:
@@ -193,5 +212,44 @@ def _unreadable(message: str) -> Refusal:
     return Refusal(400, "invalid_request_error", "invalid_json", message)
 
 
-MAY_NAME_MODEL: Final = frozenset({maybe_model, maybe_model_of_anthropic})
+def _with_places(read: Callable[[bytes], Call], *places: str) -> Callable[[bytes], Call]:
+    """A reader of bodies that name models at these places too."""
+
+    def read_all(body: bytes) -> Call:
+        call = read(body)
+        if body[:1] != b"{" and not body.lstrip(b" \t\r\n").startswith(b"{"):
+            return call
+        named = named_at(body, places)
+        if not named:
+            return call
+        if call.model is None and named[0]:
+            return msgspec.structs.replace(
+                call, model=_model(named[0]), other_models=named, hides_model=False
+            )
+        return msgspec.structs.replace(call, other_models=call.other_models + named)
+
+    return read_all
+
+
+_TRANSCRIPTION: Final = "input_audio_transcription.model", "audio.input.transcription.model"
+session_of_realtime: Final = _with_places(
+    maybe_model, "session.model", *(f"session.{place}" for place in _TRANSCRIPTION), *_TRANSCRIPTION
+)
+"""What a session is opened with; a model is named in it, or outside."""
+evaluation: Final = _with_places(
+    maybe_model, "data_source.model", "testing_criteria.#.model", "grader.model"
+)
+"""Who is judged, and who judges."""
+batch_of_anthropic: Final = _with_places(maybe_model_of_anthropic, "requests.#.params.model")
+"""Each of its requests names its own."""
+
+MAY_NAME_MODEL: Final = frozenset(
+    {
+        maybe_model,
+        maybe_model_of_anthropic,
+        session_of_realtime,
+        evaluation,
+        batch_of_anthropic,
+    }
+)
 """Readers of bodies that may as well be forms."""

@@ -35,8 +35,16 @@ def check_call(
     """Raises Refusal: 403 for a model the key may not use, and what its end user may not do.
 
     A call that has no model passes the gates of models, one that hides its model does not. A user
-    nobody described passes.
+    nobody described passes. A key with a budget may not ask for what is done later: what it costs
+    is in no answer.
     """
+    if call.is_deferred and principal.has_budget and not principal.allows_unmetered_paths:
+        raise _forbidden(
+            "path_not_allowed",
+            "what a response in the background costs cannot be known from its answer, so that a key"
+            " with a budget needs allowUnmeteredPaths for it",
+            param="background",
+        )
     if principal.allowed_models is not None and not _may_use(call, principal.allowed_models):
         raise _forbidden("model_not_allowed", "model is not allowed", param="model")
     if call.user_id is None:
@@ -47,6 +55,8 @@ def check_call(
 
 
 def _may_use(call: Call, models: frozenset[str]) -> bool:
+    if not models.issuperset(call.other_models):
+        return False
     return call.model in models if call.model else not call.hides_model
 
 

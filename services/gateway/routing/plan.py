@@ -151,6 +151,8 @@ def _can_speak(target: Target, model: str | None, endpoint: Endpoint) -> bool:
 def _allows(target: Target, call: Call, model: str | None) -> bool:
     if not target.allowed_models:
         return True
+    if not target.allowed_models.issuperset(call.other_models):
+        return False
     if model is None:
         return not call.hides_model
     return model in target.allowed_models or call.model in target.allowed_models
