@@ -116,7 +116,8 @@ class GatewaySettings(msgspec.Struct, frozen=True):
         Literal["string", "status"], _d("error.code is a word, or the HTTP status as an integer")
     ] = "string"
     allow_organization_paths: Annotated[
-        bool, _d("forward /v1/organization/*, which administers the account at the provider")
+        bool,
+        _d("forward /v1/organization(s)/* and /v1/projects/*, which administer provider accounts"),
     ] = False
     models_ttl: Annotated[Duration, _d("how long a provider's list of models is kept")] = Duration(
         300

@@ -49,14 +49,36 @@ def test_what_goes_up_is_what_came(prefix, segments):
 
 @given(st.sampled_from(["GET", "POST", "DELETE", "PUT"]), st.lists(pieces, max_size=3))
 def test_no_spelling_opens_the_account_at_the_provider(method, segments):
-    """Escapes, parameters and case included."""
-    for spelling in ("organization", "%6Frganization", "organizatio%6e", "Organization"):
-        path = "/".join(["/api/providers/openai/v1", spelling, *segments])
-        try:
-            endpoint = REGISTRY.match(method, path)
-        except Refusal:
-            continue
-        assert endpoint is None or endpoint.is_closed
+    """Escapes, parameters and case included; OpenAI keeps the roles of projects apart."""
+    spellings = ("organization", "%6Frganization", "organizatio%6e", "Organization", "projects")
+    for spelling in (*spellings, "organizations", "PROJECTS;a", "organization%73"):
+        for prefix in PREFIXES:
+            path = "/".join([prefix, spelling, *segments])
+            try:
+                endpoint = REGISTRY.match(method, path)
+            except Refusal:
+                continue
+            assert endpoint is None or endpoint.is_closed
+
+
+@pytest.mark.parametrize("path", ["/v1/deployments", "/v1/dreams/d", "/v1/agents", "/v1/vaults/v"])
+def test_under_the_plain_root_the_headers_say_whose_path_it_is(path):
+    """Where both vendors have it, or we know of neither; Anthropic's clients always say so."""
+    of_anthropic = REGISTRY.match("GET", path, [(b"anthropic-version", b"2023-06-01")])
+    of_openai = REGISTRY.match("GET", path, [(b"openai-beta", b"agents=v1")])
+
+    assert of_anthropic is not None
+    assert of_openai is not None
+    assert (of_anthropic.dialect, of_openai.dialect) == ("anthropic", "openai")
+    assert of_anthropic.upstream_path == of_openai.upstream_path == path.encode()
+
+
+def test_the_account_is_as_closed_to_anthropic_s_clients_of_the_plain_root():
+    """Whatever the headers say."""
+    for headers in ([], [(b"anthropic-version", b"2023-06-01")], [(b"openai-beta", b"x")]):
+        endpoint = REGISTRY.match("GET", "/v1/organizations/api_keys", headers)
+        assert endpoint is not None
+        assert endpoint.is_closed
 
 
 @pytest.mark.parametrize(

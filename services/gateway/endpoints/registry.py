@@ -37,6 +37,8 @@ _PROVIDERS: Final = "/api/providers/"
 _NO_HEADERS: Final[HeaderPairs] = []
 _ALIASES: Final = {"/v1/audios/translations": "/v1/audio/translations"}
 """Other ways to write a path."""
+_ACCOUNT: Final = frozenset({"organization", "organizations", "projects"})
+"""What administers the account at a vendor begins with: OpenAI's first and last, Anthropic's."""
 
 
 class _Surface(NamedTuple):
@@ -59,10 +61,20 @@ class _Surface(NamedTuple):
 _OPENAI_TREE: Final = tree_of(OPENAI_ROWS)
 _ANTHROPIC_TREE: Final = tree_of(ANTHROPIC_ROWS)
 # Under the plain root OpenAI's API comes first; Anthropic's where OpenAI has no such path, or
-# where the request says that it is Anthropic's.
+# where the request says that it is Anthropic's, as every client of Anthropic's does.
 _ROOT_ROWS: Final = [*ANTHROPIC_ROWS, *OPENAI_ROWS]
 
 _ROOT: Final = _Surface("/v1", "/v1", None, "openai", tree_of(_ROOT_ROWS), _ROOT_ROWS, 1)
+_SHARED: Final = (
+    "/models",
+    "/files",
+    "/skills",
+    "/agents",
+    "/environments",
+    "/sessions",
+    "/vaults",
+)
+"""Both vendors have these."""
 _ROOT_OF_ANTHROPIC: Final = _Surface(
     "/v1", "/v1", None, "anthropic", _ANTHROPIC_TREE, ANTHROPIC_ROWS, 1
 )
@@ -157,6 +169,8 @@ class Registry:
             return self._of_anthropic.get(key) or _found_in(
                 _ROOT_OF_ANTHROPIC, method, path, segments_of(path)
             )
+        if endpoint.is_shared and endpoint.dialect == "anthropic" and _is_of_openai(headers):
+            return _wildcard(_ROOT, method, path, segments_of(path))
         return endpoint
 
     def _find(self, method: str, path: str) -> Endpoint | None:
@@ -226,7 +240,7 @@ def _endpoint(surface: _Surface, row: Row, path: str, model: str | None) -> Endp
         can_report_usage=surface.reports_usage,
         model=model,
         is_priced=row.is_priced,
-        is_shared=surface is _ROOT and row.template.startswith(("/models", "/files", "/skills")),
+        is_shared=surface is _ROOT and row.template.startswith(_SHARED),
         lists_models=surface.provider is None
         and row.method == "GET"
         and row.template.startswith("/models"),
@@ -244,7 +258,8 @@ def _check_slashes(surface: _Surface, segments: list[str]) -> None:
 
 def _wildcard(surface: _Surface, method: str, path: str, segments: list[str]) -> Endpoint:
     _check_slashes(surface, segments)
-    is_closed = segments[surface.skips].partition(";")[0].lower() == "organization"
+    first = segments[surface.skips].partition(";")[0].lower()
+    is_closed = first in _ACCOUNT
     operation: Operation = UNKNOWN_OF_ANTHROPIC if surface.dialect == "anthropic" else UNKNOWN
     reads = method in _READS
     return Endpoint(
@@ -252,7 +267,7 @@ def _wildcard(surface: _Surface, method: str, path: str, segments: list[str]) ->
         operation=operation.name,
         dialect=surface.dialect,
         provider=surface.provider,
-        template=f"{surface.prefix}{'/organization' if is_closed else ''}/*wildcard",
+        template=f"{surface.prefix}{f'/{first}' if is_closed else ''}/*wildcard",
         upstream_path=_upstream_path(surface, path),
         parse=bodies.silent if reads else operation.parse,
         ask_usage=None,
@@ -260,6 +275,7 @@ def _wildcard(surface: _Surface, method: str, path: str, segments: list[str]) ->
         model=segments[surface.skips - 1] if surface.names_model else None,
         is_priced=reads,
         is_closed=is_closed,
+        is_shared=surface is _ROOT,
     )
 
 
@@ -269,6 +285,10 @@ def _is_websocket(headers: HeaderPairs) -> bool:
 
 def _is_of_anthropic(headers: HeaderPairs) -> bool:
     return any(name == b"anthropic-version" for name, _ in headers)
+
+
+def _is_of_openai(headers: HeaderPairs) -> bool:
+    return any(name == b"openai-beta" for name, _ in headers)
 
 
 def _upstream_path(surface: _Surface, path: str) -> bytes:
