@@ -431,7 +431,7 @@ class Corridor:
         bytes_max = self._limits.request_body_bytes_max
         if head.content_length is not None and head.content_length > bytes_max:
             raise too_large(bytes_max)
-        return await self._arriving(reply.read_body(bytes_max), timeout_s)
+        return await self._arriving(reply.read_body(bytes_max, head.content_length), timeout_s)
 
     async def _arriving(self, reading: Awaitable[_T], timeout_s: float) -> _T:
         """What is awaited of the client. Raises Refusal (408) when it takes too long."""

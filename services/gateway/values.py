@@ -204,8 +204,11 @@ class Reply(Protocol):
         """Stop noticing. Idempotent."""
         ...
 
-    async def read_body(self, bytes_max: int) -> bytes:
-        """The request body. Raises Refusal (413) past the limit, ClientLeft when it is cut."""
+    async def read_body(self, bytes_max: int, length: int | None) -> bytes:
+        """The request body, of `length` bytes where its head says so.
+
+        Raises Refusal (413) past the limit, ClientLeft when it is cut.
+        """
         ...
 
     def pieces(self, bytes_max: int) -> AsyncIterator[bytes]:

@@ -63,7 +63,7 @@ class AsgiReply:
         """The server's next message after the body can only be that the client has left."""
         # While the body is still coming, a message says nothing of that.
         if self._watching is None and self._is_read:
-            self._watching = asyncio.ensure_future(self._receive())
+            self._watching = asyncio.ensure_future(self._gone())
 
     @property
     def is_gone(self) -> bool:
@@ -76,17 +76,27 @@ class AsgiReply:
             self._watching.cancel()
             self._watching = None
 
-    async def read_body(self, bytes_max: int) -> bytes:
+    async def _gone(self) -> None:
+        """Returns when the client has left."""
+        # First there may be the end of a body of which the bytes have all been read.
+        while (await self._receive())["type"] == "http.request":
+            pass
+
+    async def read_body(self, bytes_max: int, length: int | None) -> bytes:
         """The request body. Raises Refusal (413) past the limit, ClientLeft when it is cut."""
+        if not length and length is not None:
+            return b""
         message = await self._receive()
         if message["type"] != "http.request":
             raise ClientLeft
         body = message["body"]
-        if not message["more_body"]:
+        total = len(body)
+        # The server tells the end of a body apart from its last bytes. Every message comes through
+        # two other threads, so what the length says already is not waited for.
+        if total == length or not message["more_body"]:
             return bytes(_checked(body, bytes_max))
         parts = [body]
-        total = len(body)
-        while message["more_body"]:
+        while message["more_body"] and total != length:
             message = await self._receive()
             if message["type"] != "http.request":
                 raise ClientLeft
