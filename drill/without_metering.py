@@ -9,17 +9,17 @@ from drill.interpreters import replace
 
 def error_is_done() -> None:
     """A batch whose insert failed passes for booked."""
-    from metering.protocol import PartitionMeter
+    from metering.filling import Filling
 
     async def fill(*_: Any, **__: Any) -> int:
         return 0
 
-    replace(PartitionMeter, "_fill", fill)
+    replace(Filling, "fill", fill)
 
 
 def repeated_uncounted() -> None:
     """A batch whose insert failed is inserted once more, whatever is there."""
-    from metering.protocol import PartitionMeter
+    from metering.filling import Filling
 
     async def fill(self: Any, pending: Any, billed: Any, **_: Any) -> int:
         block = self._ledger.seal(billed.entries)
@@ -27,7 +27,7 @@ def repeated_uncounted() -> None:
         await self._ledger.insert(block, token, pending.insert_by_ms)
         return 0
 
-    replace(PartitionMeter, "_fill", fill)
+    replace(Filling, "fill", fill)
 
 
 def pending_forgotten() -> None:
@@ -89,12 +89,12 @@ def repeats_taken() -> None:
 
 def marks_ignored() -> None:
     """The checkpoint is believed, whatever the ledger holds."""
-    from metering.protocol import PartitionMeter
+    from metering.agreement import Agreement
 
     async def none(*_: Any) -> dict[bytes, Any]:
         return {}
 
-    replace(PartitionMeter, "_later_marks", none)
+    replace(Agreement, "later_marks", none)
 
 
 def missing_is_zero() -> None:
@@ -113,9 +113,9 @@ def missing_is_zero() -> None:
 
 def any_stream() -> None:
     """Another stream, or an older state of it, is read on where the last one ended."""
-    from metering.protocol import PartitionMeter
+    from metering.agreement import Agreement
 
-    replace(PartitionMeter, "_compare_with_stream", lambda *_: None)
+    replace(Agreement, "with_stream", lambda *_: None)
 
 
 def any_ledger() -> None:

@@ -3,6 +3,8 @@
 Pure, and mutable only while a batch is being read; nothing of it outlives a failed batch.
 """
 
+from typing import Final
+
 import msgspec
 
 from contracts.checkpoint import Position
@@ -18,6 +20,10 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
     offset: int
     segment_no: int
     seq: int
+
+
+NOWHERE: Final = Position(0, None, 0, 0)
+"""Where an incarnation stands that nothing is booked of."""
 
 
 class Gap(msgspec.Struct):

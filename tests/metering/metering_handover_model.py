@@ -28,7 +28,6 @@ from metering_model import (
 
 from metering.handover import Handover, Word
 from metering.ports import Superseded, Unavailable
-from metering.protocol import PartitionMeter
 
 WORD_LIVES_MS = 700
 PATIENCE_MS = 2_000
@@ -77,11 +76,11 @@ class ModelMembers(Port):
 class ModelOwner(Owner):
     """An owner that ends after the step under way when it is told to leave."""
 
-    def __init__(self, world: World, number: int, cls: type[PartitionMeter]) -> None:
+    def __init__(self, world: World, number: int) -> None:
         self.is_leaving = False
         self.has_ended = False
         self.superseded = 0
-        super().__init__(world, number, cls)
+        super().__init__(world, number)
 
     async def _run(self) -> None:
         while not self.is_leaving:
@@ -136,7 +135,7 @@ class Member:
                 if turn.begin:
                     assert self.owner is None, "two of one partition in one process"
                     number = len(self.owners)
-                    self.owner = ModelOwner(self.world, number, PartitionMeter)
+                    self.owner = ModelOwner(self.world, number)
                     self.owners.append(self.owner)
                 if turn.awaited:
                     pause_ms = 20

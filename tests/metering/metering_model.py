@@ -472,10 +472,9 @@ class Sleep(Arrow):
 class Owner:
     """A process that meters the partition; killed, it comes back as another one."""
 
-    def __init__(self, world: World, number: int, cls: type[PartitionMeter]) -> None:
+    def __init__(self, world: World, number: int) -> None:
         self.world = world
         self.number = number
-        self._cls = cls
         self.paused_until_ms = 0
         self.arrow: Arrow | None = None
         self.refused: str | None = None
@@ -486,7 +485,7 @@ class Owner:
         world = self.world
         if self.arrow is not None:
             self.drifts += self.meter.progress.pending_drifts
-        self.meter = self._cls(
+        self.meter = PartitionMeter(
             0,
             stream=ModelStream(world),
             checkpoints=ModelCheckpoints(world),
@@ -700,7 +699,6 @@ class Schedule(msgspec.Struct, frozen=True):
     loss_chance: float = 0.0
     has_renewed_lanes: bool = False
     owners: int = 2
-    cls: type[PartitionMeter] = PartitionMeter
     bend: Callable[[World], None] | None = None
 
 
@@ -725,7 +723,7 @@ def run(schedule: Schedule, *, arrows_max: int = 4_000) -> Outcome:
     world = World(journals, rng)
     if schedule.bend is not None:
         schedule.bend(world)
-    owners = [Owner(world, number, schedule.cls) for number in range(schedule.owners)]
+    owners = [Owner(world, number) for number in range(schedule.owners)]
     if schedule.owners > 1 and not schedule.fault_chance:
         owners[1].paused_until_ms = START_MS + 400
     arrows: list[str] = []

@@ -87,7 +87,6 @@ class Stack:
         *,
         nats_url: str | None = None,
         clickhouse_url: str | None = None,
-        cls: type[PartitionMeter] = PartitionMeter,
         build: str = "test",
         ledger: Callable[[ClickHouseLedger], Any] = lambda ledger: ledger,
         **limits: Any,
@@ -100,7 +99,7 @@ class Stack:
         clickhouse = self.clickhouse(clickhouse_url or self.database.url, query_timeout_s=3)
         clock = SystemClock()
         settings = msgspec.structs.replace(LIMITS, **limits)
-        return cls(
+        return PartitionMeter(
             partition,
             stream=NatsPartitionStream(link, DirectReader(link), partition),
             checkpoints=NatsCheckpoints(

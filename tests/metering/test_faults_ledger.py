@@ -277,7 +277,7 @@ async def test_a_token_without_rows_is_found_by_the_count(
         pytest.skip("needs strace")
     await ship_two_months(own_stack, 100)
     meter = await own_stack.meter()
-    await meter._open()  # so that only the insert is under the fault
+    await meter.open()  # so that only the insert is under the fault
     log = tmp_path / "strace.log"
     tracing = subprocess.Popen(  # noqa: ASYNC220 - the fault is there at once
         [

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable, Mapping
 
 import msgspec
+import pytest
 from metering_handover_model import FIRST, SECOND, HandoverOutcome, HandoverSchedule, run_handover
 from metering_model import (
     FAULTS,
@@ -18,8 +19,8 @@ from metering_model import (
 
 from contracts.checkpoint import decode
 from metering.handover import Handover, Turn, Word
+from metering.holding import Holding
 from metering.members import owner_of
-from metering.protocol import PartitionMeter
 
 SEEDS = 150
 
@@ -64,23 +65,20 @@ def test_random_faults_during_handovers_leave_net_effect_one() -> None:
         assert not outcome.violations, explain(schedule, outcome)
 
 
-class WaitsBlindly(PartitionMeter):
-    """A batch found half done is waited out, whatever becomes of it."""
-
-    async def _stands(self) -> None:
-        return
+async def whatever_becomes_of_it(self: Holding) -> None:
+    """A batch found half done is waited out."""
 
 
-def wait_of_a_new_owner(cls: type[PartitionMeter]) -> int:
+def wait_of_a_new_owner() -> int:
     """Milliseconds until one that found a batch half done, which was then committed, goes on."""
     rng = random.Random(1)
     journals, _ = story(rng)
     world = World(journals, rng)
     world.ship()
-    first = Owner(world, 0, PartitionMeter)
+    first = Owner(world, 0)
     while not isinstance(first.arrow, Insert):
         first.do()
-    second = Owner(world, 1, cls)
+    second = Owner(world, 1)
     while not isinstance(second.arrow, Sleep):
         second.do()
     began_at_ms = world.now_ms
@@ -98,11 +96,14 @@ def wait_of_a_new_owner(cls: type[PartitionMeter]) -> int:
     return world.now_ms - began_at_ms
 
 
-def test_a_batch_found_under_way_is_waited_for_until_it_is_committed() -> None:
+def test_a_batch_found_under_way_is_waited_for_until_it_is_committed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A new owner goes on then; one that does not look waits out the insert's deadline."""
     limit_ms = LIMITS.booking_deadline_ms
-    assert wait_of_a_new_owner(PartitionMeter) < limit_ms / 2
-    assert wait_of_a_new_owner(WaitsBlindly) > limit_ms
+    assert wait_of_a_new_owner() < limit_ms / 2
+    monkeypatch.setattr(Holding, "stands", whatever_becomes_of_it)
+    assert wait_of_a_new_owner() > limit_ms
 
 
 class TakesAtOnce(Handover):

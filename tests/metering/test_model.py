@@ -3,6 +3,8 @@
 `test_a_guard_switched_off_is_found` shows that the checker has the power to see each hole.
 """
 
+from typing import Any
+
 import metering_model
 import msgspec
 import pytest
@@ -11,9 +13,15 @@ from metering_model import FAULTS, INSERT_FAULTS, Outcome, Schedule, World, run
 import metering.reading
 from contracts.checkpoint import Checkpoint, Pending, Position
 from contracts.records import ParcelHeaders
+from metering.agreement import Agreement
+from metering.batch_reader import BatchReader
+from metering.filling import Filling
+from metering.ledger_clock import LedgerClock
 from metering.parcels import Ahead, Standing, stand
-from metering.ports import BatchRow, Billed, Mark, StreamState
+from metering.ports import Billed, Mark, StreamState
 from metering.protocol import PartitionMeter
+from metering.rebuild import Rebuild
+from metering.takeover import Takeover
 
 RANDOM_SEEDS = 800
 
@@ -175,78 +183,66 @@ def test_what_is_over_does_not_keep_the_stream_of_a_quiet_partition() -> None:
     assert not outcome.violations, explain(ENDED_ELSEWHERE, outcome)
 
 
-class NoDeadline(PartitionMeter):
+async def waits_for_nothing(self: object, insert_by_ms: int, look: object = None) -> None:
     """Recovery does not wait, and the ledger does not refuse (see `no_deadline`)."""
-
-    async def _let_pass(self, insert_by_ms: int, look: object = None) -> None:
-        return
 
 
 def no_deadline(world: World) -> None:
     world.has_deadline = False
 
 
-class TokenIsProof(PartitionMeter):
+async def token_is_proof(
+    self: Filling, pending: Pending, billed: Billed, *, is_drifted: bool
+) -> int:
     """Recovery repeats the insert under its first token and believes the OK."""
-
-    async def _fill(self, pending: Pending, billed: Billed, *, is_drifted: bool) -> int:
-        block = self._ledger.seal(billed.entries)
-        await self._ledger.insert(block, f"{pending.batch_id}:1", pending.insert_by_ms)
-        return 0
+    block = self._ledger.seal(billed.entries)
+    await self._ledger.insert(block, f"{pending.batch_id}:1", pending.insert_by_ms)
+    return 0
 
 
-class ErrorMeansDone(PartitionMeter):
+async def error_means_done(
+    self: Filling, pending: Pending, billed: Billed, *, is_drifted: bool
+) -> int:
     """Recovery commits without looking."""
-
-    async def _fill(self, pending: Pending, billed: Billed, *, is_drifted: bool) -> int:
-        return 0
+    return 0
 
 
-class MissingIsZero(PartitionMeter):
+async def whatever_is_there(
+    self: Filling, pending: Pending, billed: Billed, *, is_drifted: bool
+) -> int:
+    """Recovery takes the batch to be whatever was inserted."""
+    return len(await self._ledger.batch(pending.batch_id))
+
+
+async def from_zero(self: Rebuild, state: StreamState, revision: int) -> tuple[Checkpoint, int]:
     """A missing checkpoint is a fresh start."""
-
-    async def _rebuild(self, state: StreamState, revision: int) -> tuple[Checkpoint, int]:
-        checkpoint = Checkpoint(self.partition, state.generation, 0, None, {})
-        return checkpoint, await self._checkpoints.write(checkpoint, revision)
-
-    async def _meet(self, reading: object, headers: object) -> None:
-        return
+    checkpoint = Checkpoint(self._ports.partition, state.generation, 0, None, {})
+    return checkpoint, await self._ports.checkpoints.write(checkpoint, revision)
 
 
-class RollbackUnseen(PartitionMeter):
+async def unasked(self: BatchReader, reading: object, headers: object) -> None:
+    """An incarnation that the checkpoint does not name is new."""
+
+
+async def no_marks(self: Agreement, checkpoint: Checkpoint) -> dict[bytes, Mark]:
     """The checkpoint is believed, whatever the ledger holds."""
-
-    async def _later_marks(self, checkpoint: Checkpoint) -> dict[bytes, Mark]:
-        return {}
+    return {}
 
 
-class NoReread(PartitionMeter):
+async def no_reread(self: Takeover, checkpoint: Checkpoint) -> None:
     """Open admissions are forgotten at a change of owner."""
-
-    async def _reread(self, checkpoint: Checkpoint) -> None:
-        self._openings.__init__(self._limits.close_grace_ms)  # type: ignore[misc]
-        self._gaps = {}
+    self._holding.forget()
 
 
-class ClosesUnseen(PartitionMeter):
+async def all_that_are_due(self: PartitionMeter, due: list[bytes]) -> list[bytes]:
     """An admission is closed as abandoned without a look whether its end is booked."""
-
-    async def _unbooked(self, due: list[bytes]) -> list[bytes]:
-        return due
+    return due
 
 
 def ids_of_any_time(world: World) -> None:
     """Ids are of whatever time the clock says."""
     clocks_astray(world)
     world.newest_id_counts = False
-
-
-class NewestMessageOnly(PartitionMeter):
-    """Recovery takes the batch to be whatever was inserted."""
-
-    async def _fill(self, pending: Pending, billed: Billed, *, is_drifted: bool) -> int:
-        present: list[BatchRow] = await self._ledger.batch(pending.batch_id)
-        return len(present)
 
 
 def no_cas(world: World) -> None:
@@ -263,25 +259,52 @@ def leap(
     return standing
 
 
+class Hole(msgspec.Struct, frozen=True):
+    """Schedules that need a guard, and what stands in the guard's place: (owner, name, function)."""
+
+    schedule: Schedule
+    instead: tuple[tuple[type, str, Any], ...] = ()
+
+
 HOLES = {
-    "zombie without a deadline": Schedule(0, fault_chance=0.15, cls=NoDeadline, bend=no_deadline),
-    "a token taken for proof": Schedule(0, fault_chance=0.08, cls=TokenIsProof),
-    "an error taken for done": Schedule(0, fault_chance=0.08, cls=ErrorMeansDone),
-    "commit of half a batch": Schedule(0, fault_chance=0.08, cls=NewestMessageOnly),
-    "a missing checkpoint is zero": Schedule(0, store_chance=0.02, cls=MissingIsZero),
-    "an old checkpoint believed": Schedule(0, store_chance=0.02, cls=RollbackUnseen),
-    "ids that go back in time": Schedule(0, store_chance=0.02, bend=ids_of_any_time),
-    "open admissions forgotten": Schedule(0, fault_chance=0.1, cls=NoReread),
-    "closed without a look-up": Schedule(0, cls=ClosesUnseen, has_renewed_lanes=True),
-    "writes without compare-and-set": Schedule(0, fault_chance=0.1, bend=no_cas),
+    "zombie without a deadline": Hole(
+        Schedule(0, fault_chance=0.15, bend=no_deadline),
+        ((LedgerClock, "let_pass", waits_for_nothing),),
+    ),
+    "a token taken for proof": Hole(
+        Schedule(0, fault_chance=0.08), ((Filling, "fill", token_is_proof),)
+    ),
+    "an error taken for done": Hole(
+        Schedule(0, fault_chance=0.08), ((Filling, "fill", error_means_done),)
+    ),
+    "commit of half a batch": Hole(
+        Schedule(0, fault_chance=0.08), ((Filling, "fill", whatever_is_there),)
+    ),
+    "a missing checkpoint is zero": Hole(
+        Schedule(0, store_chance=0.02),
+        ((Rebuild, "checkpoint", from_zero), (BatchReader, "_meet", unasked)),
+    ),
+    "an old checkpoint believed": Hole(
+        Schedule(0, store_chance=0.02), ((Agreement, "later_marks", no_marks),)
+    ),
+    "ids that go back in time": Hole(Schedule(0, store_chance=0.02, bend=ids_of_any_time)),
+    "open admissions forgotten": Hole(
+        Schedule(0, fault_chance=0.1), ((Takeover, "_reread", no_reread),)
+    ),
+    "closed without a look-up": Hole(
+        Schedule(0, has_renewed_lanes=True), ((PartitionMeter, "_unbooked", all_that_are_due),)
+    ),
+    "writes without compare-and-set": Hole(Schedule(0, fault_chance=0.1, bend=no_cas)),
 }
 
 
 @pytest.mark.parametrize("hole", HOLES)
-def test_a_guard_switched_off_is_found(hole: str) -> None:
+def test_a_guard_switched_off_is_found(hole: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one guard gone the same schedules end in a lost, doubled or stuck event."""
+    for owner, name, function in HOLES[hole].instead:
+        monkeypatch.setattr(owner, name, function)
     for seed in range(200):
-        if run(msgspec.structs.replace(HOLES[hole], seed=seed)).violations:
+        if run(msgspec.structs.replace(HOLES[hole].schedule, seed=seed)).violations:
             return
     pytest.fail(f"{hole}: the checker has no power to see it")
 
@@ -294,5 +317,5 @@ def test_a_gap_stepped_over_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lookups_switched_off_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without looking up late ends, an abandoned request is charged beside its row."""
-    monkeypatch.setattr("metering.protocol.ids_to_look_up", lambda *_: [])
+    monkeypatch.setattr("metering.holding.ids_to_look_up", lambda *_: [])
     assert any(run(Schedule(seed)).violations for seed in range(20))

@@ -14,8 +14,8 @@ from support.stores import NatsServer, migrated
 
 from contracts.checkpoint import Pending
 from infra.embedded.clickhouse import CLICKHOUSE
+from metering.filling import Filling
 from metering.ports import Billed, Refused, Unavailable
-from metering.protocol import PartitionMeter
 
 IMAGE_BYTES = 400 * 1024 * 1024
 
@@ -115,17 +115,17 @@ async def test_power_cuts_around_a_commit_lose_and_double_nothing(
         }
 
 
-class TokenIsProof(PartitionMeter):
+async def token_is_proof(
+    self: Filling, pending: Pending, billed: Billed, *, is_drifted: bool
+) -> int:
     """Recovery repeats the insert under its first token and believes the OK: nothing is counted."""
-
-    async def _fill(self, pending: Pending, billed: Billed, *, is_drifted: bool) -> int:
-        block = self._ledger.seal(billed.entries)
-        await self._ledger.insert(block, f"{pending.batch_id}:1", pending.insert_by_ms)
-        return block.rows
+    block = self._ledger.seal(billed.entries)
+    await self._ledger.insert(block, f"{pending.batch_id}:1", pending.insert_by_ms)
+    return block.rows
 
 
 async def test_without_the_count_a_power_cut_doubles(
-    disk: Disk, cuttable: tuple[Stack, RunningServer]
+    disk: Disk, cuttable: tuple[Stack, RunningServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same cut has teeth: rows are there, their token is not, and a repeat inserts them again."""
     stack, server = cuttable
@@ -139,7 +139,8 @@ async def test_without_the_count_a_power_cut_doubles(
     disk.cut_power(server)
     server.start()
 
-    await book_all(await stack.meter(cls=TokenIsProof))
+    monkeypatch.setattr(Filling, "fill", token_is_proof)
+    await book_all(await stack.meter())
 
     totals = await stack.totals()
     assert totals == {"rows": 40, "events": 20, "requests": 40, "wrong": 20}

@@ -1,0 +1,73 @@
+"""Whether a checkpoint agrees with the stream and the ledger: it is a cache, and may be an old one."""
+
+import msgspec
+
+from contracts.checkpoint import Checkpoint
+from metering.ports import Ledger, Mark, Refused, StreamState
+
+
+class Agreement:
+    """Compares. Refused says what an operator has to do."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def with_stream(self, checkpoint: Checkpoint, state: StreamState) -> None:
+        """Raises Refused when the stream is another one, or an older state of it."""
+        partition = checkpoint.partition
+        if checkpoint.generation != state.generation:
+            raise Refused(
+                f"partition {partition}: the stream was created at {state.generation}, the "
+                f"checkpoint belongs to the one of {checkpoint.generation}. If the stream was "
+                f"replaced on purpose, run `tollway resync {partition}`: booking "
+                "then starts at its first parcel and looks every event up in the ledger"
+            )
+        if state.last_seq < checkpoint.committed_seq:
+            raise Refused(
+                f"partition {partition}: booked up to sequence {checkpoint.committed_seq}, "
+                f"but the stream ends at {state.last_seq}: it was restored to an older state. Put "
+                "the newer one back, or run "
+                f"`tollway resync {partition}` to book again from its first parcel, "
+                "looking every event up in the ledger"
+            )
+
+    async def with_newest_batch(self, checkpoint: Checkpoint) -> None:
+        """Raises Refused when the ledger does not hold what was committed last."""
+        batch_id, rows = checkpoint.last_batch_id, checkpoint.last_batch_rows
+        if batch_id is not None and (count := await self._ledger.count(batch_id)) < rows:
+            raise Refused(
+                f"partition {checkpoint.partition}: the ledger holds {count} of the {rows} rows of "
+                f"batch {batch_id}, which is committed: the ledger was restored to an older state. "
+                "Put the newer one back, or run "
+                f"`tollway resync {checkpoint.partition}` to book from the stream what the "
+                "ledger does not hold"
+            )
+
+    async def later_marks(self, checkpoint: Checkpoint) -> dict[bytes, Mark]:
+        """Of every batch that was booked on top of this checkpoint, and is not its own."""
+        pending = checkpoint.pending
+        return await self._ledger.marks(
+            checkpoint.newest_batch_ms, None if pending is None else pending.batch_id
+        )
+
+
+def unknown(marks: dict[bytes, Mark], checkpoint: Checkpoint) -> dict[str, Mark]:
+    """Those that lie beyond what a checkpoint knows to be booked."""
+    beyond = {}
+    for incarnation, mark in marks.items():
+        position = checkpoint.incarnations.get(incarnation.hex())
+        if position is None or mark.offset > max(position.offset, position.verify_to):
+            beyond[incarnation.hex()] = mark
+    return beyond
+
+
+def newest_ms(marks: dict[bytes, Mark]) -> int:
+    """The time of the newest batch among marks, 0 without any."""
+    return max((mark.batch_ms for mark in marks.values()), default=0)
+
+
+def aware_of(marks: dict[bytes, Mark], checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint, on top of which ids later than all of these are made."""
+    return msgspec.structs.replace(
+        checkpoint, newest_batch_ms=max(checkpoint.newest_batch_ms, newest_ms(marks))
+    )
