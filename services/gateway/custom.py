@@ -15,6 +15,7 @@ from contracts.config.provider_settings import RouteConfig
 from contracts.exchange import TextPlaces
 from gateway.configuration.snapshot import Snapshot
 from gateway.endpoints.bodies import MODEL_CHARS_MAX
+from gateway.endpoints.json_text import members_in
 from gateway.entitlements.access import check_call
 from gateway.entitlements.prices import check_readable
 from gateway.passage import Means
@@ -27,6 +28,8 @@ from gateway.values import Call, Endpoint, Inbound, Principal, Refusal, Target
 from rating.json_location import Location, NotReadable, parse_location
 
 _DEFAULT_MEMBER: Final = "apikey"
+_SPACE: Final = b" \t\r\n"
+_decode_text = msgspec.json.Decoder(str).decode
 
 
 class CustomErrand:
@@ -144,15 +147,40 @@ def _call_of(body: bytes, config: RouteConfig) -> Call:
             400, "invalid_request_error", "invalid_json", f"the request body is {error}"
         ) from None
     if isinstance(model, str) and len(model) > MODEL_CHARS_MAX:
-        raise Refusal(
-            400,
-            "invalid_request_error",
-            "invalid_model",
-            f"model is longer than {MODEL_CHARS_MAX} characters",
-            param="model",
-        )
+        raise _bad_model(f"model is longer than {MODEL_CHARS_MAX} characters")
+    if _is_named_twice(body, _location(config.model_location)):
+        raise _bad_model("the model parameter is given more than once")
     named = model if isinstance(model, str) and model else None
     return Call(named, streams is True, None, False, hides_model=named is None)
+
+
+def _is_named_twice(body: bytes, location: Location) -> bool:
+    """Whether there are two members where one is looked for: readers may take either.
+
+    Some are blind to upper and lower case. What lies in arrays is not looked at.
+    """
+    lowered = body.lower()
+    names = [step.name.lower().encode() for step in location.steps]
+    if b"\\u" not in lowered and all(lowered.count(b'"%b"' % name) < 2 for name in names):
+        return False
+    text = body
+    for step in location.steps:
+        if step.is_each or not text.lstrip(_SPACE).startswith(b"{"):
+            return False
+        wanted = step.name.lower()
+        spans = [
+            (start, end)
+            for name, start, end in members_in(text)
+            if _decode_text(name).lower() == wanted
+        ]
+        if len(spans) != 1:
+            return len(spans) > 1
+        text = text[spans[0][0] : spans[0][1]]
+    return False
+
+
+def _bad_model(message: str) -> Refusal:
+    return Refusal(400, "invalid_request_error", "invalid_model", message, param="model")
 
 
 def _found(location: str, body: bytes) -> Any:

@@ -183,6 +183,42 @@ def test_a_list_of_models_holds_for_what_the_location_names(
     assert len(echo.heard) == 1
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"options":{"engine":"e-1"},"options":{"engine":"e-2"}}',
+        b'{"options":{"engine":"e-1","engine":"e-2"}}',
+        b'{"options":{"engine":"e-1","Engine":"e-2"}}',
+        b'{"OPTIONS":{"engine":"e-1"},"options":{"engine":"e-2"}}',
+        b'{"options":{"engine":"e-1","\\u0065ngine":"e-2"}}',
+        b'{"options":{"live":true,"engine":"e-1"},"Options":null}',
+    ],
+    ids=range(6),
+)
+def test_a_model_that_is_named_twice_is_refused(custom: Custom, echo: EchoProvider, content: bytes):
+    """The provider may take the other one than we; upper and lower case are one to some."""
+    answer = custom.ask(content)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_model")
+    assert not echo.heard
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"options":{"engine":"e-1"},"x":{"engine":"e-2"},"y":"\\"engine\\": \\u0065"}',
+        b'{"a":[{"options":1},{"engine":1}],"options":{"x":{"engine":"e-2"},"\\u0065ngine":"e-1"}}',
+    ],
+    ids=range(2),
+)
+def test_the_same_name_elsewhere_is_another_member(
+    custom: Custom, echo: EchoProvider, bus: NatsServer, content: bytes
+):
+    """In other objects, and in texts."""
+    assert custom.ask(content).status_code == 200
+    assert completed(bus, custom.custom_id).call.model_asked == "e-1"
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
 def test_what_is_no_json_is_refused(custom: Custom, echo: EchoProvider, content: bytes):
     """Nobody could say what it asks for."""

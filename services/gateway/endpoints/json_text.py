@@ -66,7 +66,7 @@ def member_span(text: bytes, name: bytes, start: int = 0) -> tuple[int, int] | N
     """
     span: tuple[int, int] | None = None
     wanted = b'"' + name + b'"'
-    for key, position, end in _members(text, start):
+    for key, position, end in members_in(text, start):
         if key == wanted:
             span = (position, end)
     return span
@@ -77,11 +77,14 @@ def names_of(text: bytes) -> Iterator[bytes]:
 
     Raises NotAnObject.
     """
-    return (key for key, _, _ in _members(text, 0))
+    return (key for key, _, _ in members_in(text))
 
 
-def _members(text: bytes, start: int) -> Iterator[tuple[bytes, int, int]]:
-    """Each name with its quotes, and where its value lies. Raises NotAnObject."""
+def members_in(text: bytes, start: int = 0) -> Iterator[tuple[bytes, int, int]]:
+    """Each name of an object with its quotes, and where its value lies, [from, to).
+
+    Raises NotAnObject.
+    """
     position = _skip_space(text, start)
     if text[position : position + 1] != b"{":
         raise NotAnObject("object expected")
