@@ -160,7 +160,7 @@ class PostgresChange(PostgresReading):
     def __init__(self, connection: Connection, revision: int, actor: str) -> None:
         super().__init__(connection)
         self._revision = revision
-        self._actor = actor
+        self.actor = actor
 
     async def put(self, item_id: str, value: msgspec.Struct) -> None:
         """See Change."""
@@ -220,7 +220,7 @@ class PostgresChange(PostgresReading):
             "INSERT INTO audit_log (at_ms, actor, action, kind, item_id, revision, before, after)"
             " VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8::text::jsonb)",
             time.time_ns() // 1_000_000,
-            self._actor,
+            self.actor,
             action,
             kind,
             item_id,

@@ -18,7 +18,7 @@ from gateway.administration.custom_providers_wire import (
 )
 from gateway.administration.invalid import Conflict, Invalid, NotFound, holds_nul
 from gateway.administration.provider_setting_rules import host_of
-from gateway.administration.store import Change, Query, Reading
+from gateway.administration.store import Change, Query, Reading, may_redirect
 from gateway.ports import CheckUpstreamUrl
 from gateway.providers.registry import PROVIDERS
 from rating.json_location import BadLocation, parse_location
@@ -77,11 +77,8 @@ async def check(new: NewCustomProvider, check_url: CheckUpstreamUrl) -> None:
     await _check_urls(configs, check_url)
 
 
-async def create(new: NewCustomProvider, change: Change, *, may_redirect: bool) -> CustomProvider:
-    """Of what `check` has passed. Raises Invalid.
-
-    Without `may_redirect` the secrets of settings that are there do not follow to a new host.
-    """
+async def create(new: NewCustomProvider, change: Change) -> CustomProvider:
+    """Of what `check` has passed. Raises Invalid."""
     provider = provider_of(to_text(new_id()), new, created_at=int(time.time()))
     try:
         await change.put(provider.id, provider)
@@ -91,8 +88,7 @@ async def create(new: NewCustomProvider, change: Change, *, may_redirect: bool) 
             kind="custom-provider-manager",
             title="creating a custom provider error",
         ) from None
-    if not may_redirect:
-        await _check_hosts(provider, (), change)
+    await _check_hosts(provider, (), change)
     return provider
 
 
@@ -117,12 +113,10 @@ async def check_change(sent: CustomProviderChange, check_url: CheckUpstreamUrl) 
     await _check_urls(configs, check_url)
 
 
-async def patch(
-    provider_id: str, sent: CustomProviderChange, change: Change, *, may_redirect: bool
-) -> CustomProvider:
+async def patch(provider_id: str, sent: CustomProviderChange, change: Change) -> CustomProvider:
     """Of what `check_change` has passed. Members that are not empty win; new paths come last.
 
-    Raises NotFound, Invalid. `may_redirect` as in `create`.
+    Raises NotFound, Invalid.
     """
     existing = await get(provider_id, change)
     merged = {config.path: wire_config(config) for config in existing.route_configs}
@@ -141,8 +135,7 @@ async def patch(
         authentication_param=existing.authentication_param if param is None else param.lower(),
         updated_at=int(time.time()),
     )
-    if not may_redirect:
-        await _check_hosts(provider, existing.route_configs, change)
+    await _check_hosts(provider, existing.route_configs, change)
     await change.put(provider_id, provider)
     return provider
 
@@ -171,10 +164,10 @@ async def delete(provider_id: str, is_forced: bool, change: Change) -> None:
 async def _check_hosts(
     provider: CustomProvider, before: Sequence[RouteConfig], change: Change
 ) -> None:
-    """Raises Invalid when stored credentials would be shown to a host that never had them."""
+    """Raises Invalid when a token would have stored credentials shown to a host that is new."""
     known = {host_of(config.target_url) for config in before}
     new = [one.target_url for one in provider.route_configs if host_of(one.target_url) not in known]
-    if not new:
+    if not new or may_redirect(change.actor):
         return
     settings = await change.find(ProviderSetting, Query(holds={"provider": provider.provider}))
     holding = sum(bool(setting.sealed) for setting in settings)

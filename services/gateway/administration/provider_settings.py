@@ -29,7 +29,7 @@ from gateway.administration.provider_settings_wire import (
     NewProviderSetting,
     ProviderSettingChange,
 )
-from gateway.administration.store import Change, Query, Reading, Store
+from gateway.administration.store import Change, Query, Reading, Store, may_redirect
 from gateway.ports import CheckUpstreamUrl, SealBroken, Sealer, SealUnavailable
 from gateway.values import Provider
 
@@ -119,18 +119,9 @@ async def _checked(
 
 
 async def patch(
-    setting_id: str,
-    sent: ProviderSettingChange,
-    store: Store,
-    actor: str,
-    means: SettingMeans,
-    *,
-    may_redirect: bool,
+    setting_id: str, sent: ProviderSettingChange, store: Store, actor: str, means: SettingMeans
 ) -> ProviderSetting:
-    """Merged over what is stored. Raises NotFound, Invalid, SealUnavailable, StoreUnavailable.
-
-    Without `may_redirect` a stored secret does not follow a URL to another host.
-    """
+    """Merged over what is stored. Raises NotFound, Invalid, SealUnavailable, StoreUnavailable."""
     if not sent.setting:
         async with store.change(actor) as change:
             existing = await get(setting_id, change)
@@ -139,13 +130,13 @@ async def patch(
         seen = await get(setting_id, reading)
         kind = await _check_provider(seen.provider, sent.setting, reading, means)
     await _check_setting(sent.setting, kind, means)
-    if not may_redirect:
+    if not may_redirect(actor):
         await _check_host(seen, sent.setting, kind, means.sealer)
     sealed = await _resealed(seen, sent.setting, kind, means.sealer)
     async with store.change(actor) as change:
         existing = await get(setting_id, change)
         if existing.sealed != seen.sealed or not means.sealer.is_current(sealed):
-            if not may_redirect:
+            if not may_redirect(actor):
                 await _check_host(existing, sent.setting, kind, means.sealer)
             sealed = await _resealed(existing, sent.setting, kind, means.sealer)
         merged, _ = _parted(existing.setting | sent.setting, kind)

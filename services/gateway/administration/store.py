@@ -37,6 +37,11 @@ class Query(msgspec.Struct, frozen=True):
 EVERYTHING = Query()
 
 
+def may_redirect(actor: str) -> bool:
+    """Whether a writer may have stored secrets sent to another host: not the holder of a token."""
+    return not actor.startswith("token:")
+
+
 class Reading(Protocol):
     """One state of the configuration. Every method raises StoreUnavailable."""
 
@@ -56,8 +61,14 @@ class Reading(Protocol):
 class Change(Reading, Protocol):
     """A transaction: nobody else changes configuration meanwhile, so what was read stays true.
 
-    Everything in it is announced to every gateway when it commits, and in the audit log.
+    Everything in it is announced to every gateway when it commits, and in the audit log, which
+    names the `actor`.
     """
+
+    @property
+    def actor(self) -> str:
+        """Who changes."""
+        ...
 
     async def put(self, item_id: str, value: msgspec.Struct) -> None:
         """Stores it, new or in place of what had the id.

@@ -24,11 +24,6 @@ def scope_guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         )
 
 
-def may_redirect(request: Request[Any, Any, Any]) -> bool:
-    """Whether who asks may have stored secrets sent to another host: not the holder of a token."""
-    return not actor_of(request).startswith("token:")
-
-
 def actor_of(request: Request[Any, Any, Any]) -> str:
     """Who asks, as the audit log names them: admin, anonymous, or token:<name>."""
     caller: Caller = request.scope["state"]["caller"]

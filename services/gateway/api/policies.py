@@ -2,24 +2,18 @@
 
 from typing import Any, Final
 
-from litestar import Request, Response, delete, get, patch, route
-from litestar.enums import HttpMethod
-
 from gateway.administration import policies
 from gateway.administration.policies_wire import NewPolicy, PolicyWire, to_wire
 from gateway.administration.store import Store
-from gateway.api.admin_body import read
-from gateway.api.admin_problems import refusing
-from gateway.api.force import FORCE, is_forced
-from gateway.api.guards import actor_of
-from gateway.api.operation import Operation, QueryParameter, promises
+from gateway.api.operation import QueryParameter
+from gateway.api.resource import Resource, Says, Words
 
 _PATH: Final = "/api/policies"
-_ONE: Final = f"{_PATH}/{{policy_id:str}}"
-_INSTANCE_OF_ONE: Final = f"{_PATH}/:id"
-_CREATING: Final = "policy creation failed"
-_UPDATING: Final = "update a policy failed"
 _NOT_FOUND: Final = "policy is not found"
+_UPDATING: Final = "update a policy failed"
+_TAGS: Final = QueryParameter(
+    "tags", "all of these tags", repeats=True, is_required=True, example="org-1"
+)
 
 _EXAMPLE: Final = {
     "name": "no secrets",
@@ -38,114 +32,38 @@ _ANSWER_EXAMPLE: Final = {
 
 def handlers(store: Store) -> list[Any]:
     """The routes of this resource."""
-
-    @route(
-        _PATH,
-        http_method=[HttpMethod.POST, HttpMethod.PUT],
-        status_code=200,
-        opt=promises(
-            Operation(
-                summary="Create a policy",
-                description="Regular expressions are written in RE2's syntax.",
-                scope="write",
-                body=NewPolicy,
-                answer=PolicyWire,
-                example=_EXAMPLE,
-                answer_example=_ANSWER_EXAMPLE,
-            )
+    words = Words("policy creation failed", _NOT_FOUND)
+    resource = Resource(store, _PATH, "policy_id", PolicyWire, to_wire, _ANSWER_EXAMPLE, words)
+    return [
+        resource.creates(
+            NewPolicy,
+            policies.create,
+            Says("Create a policy", "Regular expressions are written in RE2's syntax.", _EXAMPLE),
         ),
-    )
-    async def create_policy(request: Request[Any, Any, Any]) -> Response[Any]:
-        new = await read(request, NewPolicy, _PATH)
-        with refusing(_PATH, _CREATING):
-            async with store.change(actor_of(request)) as change:
-                policy = await policies.create(new, change)
-        return Response(to_wire(policy), media_type="application/json")
-
-    @get(
-        _PATH,
-        opt=promises(
-            Operation(
-                summary="Find policies by tags",
-                scope="read",
-                answer=list[PolicyWire],
-                query=(
-                    QueryParameter(
-                        "tags",
-                        "all of these tags",
-                        repeats=True,
-                        is_required=True,
-                        example="org-1",
-                    ),
-                ),
-                answer_example=[_ANSWER_EXAMPLE],
-            )
+        resource.lists(
+            lambda asked, reading: policies.find(asked.query_params.getall("tags", []), reading),
+            Says(
+                "Find policies by tags", query=(_TAGS,), words=Words("get policies by tags failed")
+            ),
         ),
-    )
-    async def find_policies(request: Request[Any, Any, Any]) -> Response[Any]:
-        tags = request.query_params.getall("tags", [])
-        with refusing(_PATH, "get policies by tags failed"):
-            async with store.read() as reading:
-                found = await policies.find(tags, reading)
-        return Response([to_wire(one) for one in found], media_type="application/json")
-
-    @get(
-        _ONE,
-        opt=promises(
-            Operation(
-                summary="Get a policy",
-                scope="read",
-                answer=PolicyWire,
-                errors=(404,),
-                answer_example=_ANSWER_EXAMPLE,
-            )
+        resource.shows(policies.get, Says("Get a policy")),
+        resource.changes(
+            NewPolicy,
+            policies.patch,
+            Says(
+                "Change a policy",
+                "What is absent stays; a configuration is replaced whole.",
+                {"name": "fewer secrets"},
+                _ANSWER_EXAMPLE | {"name": "fewer secrets"},
+                words=Words(_UPDATING, _UPDATING, "policie/updates", instance=_PATH),
+            ),
         ),
-    )
-    async def get_policy(policy_id: str) -> Response[Any]:
-        with refusing(_INSTANCE_OF_ONE, _NOT_FOUND, not_found=_NOT_FOUND):
-            async with store.read() as reading:
-                policy = await policies.get(policy_id, reading)
-        return Response(to_wire(policy), media_type="application/json")
-
-    @patch(
-        _ONE,
-        opt=promises(
-            Operation(
-                summary="Change a policy",
-                description="What is absent stays; a configuration is replaced whole.",
-                scope="write",
-                body=NewPolicy,
-                answer=PolicyWire,
-                errors=(400, 404),
-                example={"name": "fewer secrets"},
-                answer_example=_ANSWER_EXAMPLE | {"name": "fewer secrets"},
-            )
+        resource.deletes_unless_used(
+            policies.delete,
+            Says(
+                "Delete a policy",
+                "Refused while keys use it; forced, they have no policy then.",
+                words=Words("policy deletion failed", _NOT_FOUND),
+            ),
         ),
-    )
-    async def patch_policy(policy_id: str, request: Request[Any, Any, Any]) -> Response[Any]:
-        sent = await read(request, NewPolicy, _PATH)
-        with refusing(_PATH, _UPDATING, not_found=_UPDATING, not_found_kind="policie/updates"):
-            async with store.change(actor_of(request)) as change:
-                policy = await policies.patch(policy_id, sent, change)
-        return Response(to_wire(policy), media_type="application/json")
-
-    @delete(
-        _ONE,
-        status_code=200,
-        opt=promises(
-            Operation(
-                summary="Delete a policy",
-                description="Refused while keys use it; forced, they have no policy then.",
-                scope="write",
-                query=(FORCE,),
-                errors=(400, 404),
-            )
-        ),
-    )
-    async def delete_policy(policy_id: str, request: Request[Any, Any, Any]) -> Response[bytes]:
-        with refusing(_INSTANCE_OF_ONE, "policy deletion failed", not_found=_NOT_FOUND):
-            async with store.change(actor_of(request)) as change:
-                await policies.delete(policy_id, is_forced(request), change)
-        return Response(b"", media_type="text/plain")
-
-    return [create_policy, find_policies, get_policy, patch_policy, delete_policy]
+    ]

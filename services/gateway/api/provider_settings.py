@@ -17,7 +17,7 @@ from gateway.administration.store import Store
 from gateway.api.admin_body import read
 from gateway.api.admin_problems import refusing
 from gateway.api.force import FORCE, is_forced
-from gateway.api.guards import actor_of, may_redirect
+from gateway.api.guards import actor_of
 from gateway.api.operation import Operation, QueryParameter, promises
 
 _PATH: Final = "/api/provider-settings"
@@ -113,12 +113,7 @@ def handlers(store: Store, means: SettingMeans) -> list[Any]:
         sent = await read(request, ProviderSettingChange, _INSTANCE_OF_ONE)
         with refusing(_INSTANCE_OF_ONE, _INVALID, not_found=_NOT_FOUND):
             setting = await provider_settings.patch(
-                setting_id,
-                sent,
-                store,
-                actor_of(request),
-                means,
-                may_redirect=may_redirect(request),
+                setting_id, sent, store, actor_of(request), means
             )
         return Response(to_wire(setting), media_type="application/json")
 

@@ -3,8 +3,7 @@
 import re
 from typing import Any, Final
 
-from litestar import Request, Response, delete, get, patch, route
-from litestar.enums import HttpMethod
+from litestar import Response, patch
 
 from gateway.administration import users
 from gateway.administration.store import Store
@@ -16,13 +15,14 @@ from gateway.administration.users_wire import (
     to_wire,
 )
 from gateway.api.admin_body import read
-from gateway.api.admin_problems import AdminProblem, refusing
+from gateway.api.admin_problems import AdminProblem
 from gateway.api.guards import actor_of
 from gateway.api.operation import Operation, QueryParameter, promises
+from gateway.api.resource import Asked, Resource, Says, Words
 
 _PATH: Final = "/api/users"
-_ONE: Final = f"{_PATH}/:id"
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}").fullmatch
+_CHANGING: Final = Words("update user validation failed", "update user error", users.KIND)
 
 _EXAMPLE: Final = {
     "name": "Ada",
@@ -54,51 +54,42 @@ _ANSWER_EXAMPLE: Final = {
 
 def handlers(store: Store) -> list[Any]:
     """The routes of this resource."""
-
-    @route(
-        _PATH,
-        http_method=[HttpMethod.POST, HttpMethod.PUT],
-        status_code=200,
-        opt=promises(
-            Operation(
-                summary="Create a user",
-                scope="keys",
-                body=NewUser,
-                answer=UserWire,
-                example=_EXAMPLE,
-                answer_example=_ANSWER_EXAMPLE,
-            )
-        ),
+    words = Words("create user validation failed", "user is not found")
+    resource = Resource(
+        store, _PATH, "user_id", UserWire, to_wire, _ANSWER_EXAMPLE, words, scope="keys"
     )
-    async def create_user(request: Request[Any, Any, Any]) -> Response[Any]:
-        new = await read(request, NewUser, _PATH)
-        with refusing(_PATH, "create user validation failed"):
-            async with store.change(actor_of(request)) as change:
-                user = await users.create(new, change)
-        return Response(to_wire(user), media_type="application/json")
-
-    @patch(
-        f"{_PATH}/{{user_id:str}}",
-        opt=promises(
-            Operation(
-                summary="Change a user",
-                scope="keys",
-                body=UserChange,
-                answer=UserWire,
-                errors=(400, 404),
-                example={"revoked": True, "revokedReason": "left the team"},
-                answer_example=_ANSWER_EXAMPLE
-                | {"revoked": True, "revokedReason": "left the team"},
-            )
+    left = {"revoked": True, "revokedReason": "left the team"}
+    return [
+        resource.creates(NewUser, users.create, Says("Create a user", example=_EXAMPLE)),
+        resource.changes(
+            UserChange,
+            users.patch,
+            Says("Change a user", "", left, _ANSWER_EXAMPLE | left, words=_CHANGING),
         ),
-    )
-    async def patch_user(user_id: str, request: Request[Any, Any, Any]) -> Response[Any]:
-        sent = await read(request, UserChange, _ONE)
-        with _refusing_change(_ONE):
-            async with store.change(actor_of(request)) as change:
-                user = await users.patch(user_id, sent, change)
-        return Response(to_wire(user), media_type="application/json")
+        _patch_matching(store),
+        resource.lists(
+            lambda asked, reading: users.find(_filter(asked), reading),
+            Says(
+                "List users",
+                "At least one of tags, userIds and keyIds. Newest first.",
+                query=(
+                    QueryParameter("tags", "users with all of these tags", repeats=True),
+                    QueryParameter("userIds", "users with one of these user ids", repeats=True),
+                    QueryParameter("keyIds", "users limited to one of these keys", repeats=True),
+                    QueryParameter("limit", "at most so many; 0 is no limit", kind="integer"),
+                    QueryParameter("offset", "skip so many, with a limit", kind="integer"),
+                ),
+                words=Words("filters are not found"),
+            ),
+        ),
+        resource.shows(users.get, Says("Show a user")),
+        resource.deletes(
+            users.delete, Says("Delete a user", "200 also when there is none.", errors=())
+        ),
+    ]
 
+
+def _patch_matching(store: Store) -> Any:
     @patch(
         _PATH,
         opt=promises(
@@ -118,7 +109,7 @@ def handlers(store: Store) -> list[Any]:
             )
         ),
     )
-    async def patch_users(request: Request[Any, Any, Any]) -> Response[Any]:
+    async def patch_users(request: Asked) -> Response[Any]:
         user_id = request.query_params.get("userId", "")
         if not user_id:
             raise AdminProblem(
@@ -126,88 +117,23 @@ def handlers(store: Store) -> list[Any]:
             )
         tags = tuple(request.query_params.getall("tags", []))
         sent = await read(request, UserChange, _PATH)
-        with _refusing_change(_PATH):
+        with _CHANGING.refusing(_PATH):
             async with store.change(actor_of(request)) as change:
                 user = await users.patch_matching(user_id, tags, sent, change)
         return Response(to_wire(user), media_type="application/json")
 
-    @get(
-        _PATH,
-        opt=promises(
-            Operation(
-                summary="List users",
-                description="At least one of tags, userIds and keyIds. Newest first.",
-                scope="read",
-                answer=list[UserWire],
-                query=(
-                    QueryParameter("tags", "users with all of these tags", repeats=True),
-                    QueryParameter("userIds", "users with one of these user ids", repeats=True),
-                    QueryParameter("keyIds", "users limited to one of these keys", repeats=True),
-                    QueryParameter("limit", "at most so many; 0 is no limit", kind="integer"),
-                    QueryParameter("offset", "skip so many, with a limit", kind="integer"),
-                ),
-                answer_example=[_ANSWER_EXAMPLE],
-            )
-        ),
-    )
-    async def list_users(request: Request[Any, Any, Any]) -> Response[Any]:
-        asked = request.query_params
-        wanted = UserFilter(
-            tags=tuple(asked.getall("tags", [])),
-            user_ids=tuple(asked.getall("userIds", [])),
-            key_ids=tuple(asked.getall("keyIds", [])),
-            offset=_integer("offset", asked.get("offset", "")),
-            limit=_integer("limit", asked.get("limit", "")),
-        )
-        with refusing(_PATH, "filters are not found"):
-            async with store.read() as reading:
-                found = await users.find(wanted, reading)
-        return Response([to_wire(user) for user in found], media_type="application/json")
-
-    @get(
-        f"{_PATH}/{{user_id:str}}",
-        opt=promises(
-            Operation(
-                summary="Show a user",
-                scope="read",
-                answer=UserWire,
-                errors=(404,),
-                answer_example=_ANSWER_EXAMPLE,
-            )
-        ),
-    )
-    async def get_user(user_id: str) -> Response[Any]:
-        with refusing(_ONE, "", not_found="user is not found"):
-            async with store.read() as reading:
-                user = await users.get(user_id, reading)
-        return Response(to_wire(user), media_type="application/json")
-
-    @delete(
-        f"{_PATH}/{{user_id:str}}",
-        status_code=200,
-        opt=promises(
-            Operation(
-                summary="Delete a user",
-                description="200 also when there is none.",
-                scope="keys",
-                errors=(),
-            )
-        ),
-    )
-    async def delete_user(user_id: str, request: Request[Any, Any, Any]) -> Response[Any]:
-        async with store.change(actor_of(request)) as change:
-            await users.delete(user_id, change)
-        return Response(b"", media_type="text/plain")
-
-    return [create_user, patch_user, patch_users, list_users, get_user, delete_user]
+    return patch_users
 
 
-def _refusing_change(instance: str) -> Any:
-    return refusing(
-        instance,
-        "update user validation failed",
-        not_found="update user error",
-        not_found_kind=users.KIND,
+def _filter(asked: Asked) -> UserFilter:
+    """Raises AdminProblem (400)."""
+    query = asked.query_params
+    return UserFilter(
+        tags=tuple(query.getall("tags", [])),
+        user_ids=tuple(query.getall("userIds", [])),
+        key_ids=tuple(query.getall("keyIds", [])),
+        offset=_integer("offset", query.get("offset", "")),
+        limit=_integer("limit", query.get("limit", "")),
     )
 
 
