@@ -104,8 +104,12 @@ async def test_backlog_and_progress_by_partition(
             },
         ],
     }
-    info = await stream.stream_info(subjects.EXCHANGES_STREAM)
-    assert info.state.consumer_count == 0
+    for name in (
+        subjects.EXCHANGES_STREAM,
+        f"KV_{subjects.CHECKPOINTS_BUCKET}",
+        f"KV_{subjects.MEMBERS_BUCKET}",
+    ):
+        assert (await stream.stream_info(name)).state.consumer_count == 0, name
 
 
 def progress(partition: int, **facts: Any) -> PartitionProgress:

@@ -10,7 +10,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.client import JetStreamContext
-from nats.js.errors import BucketNotFoundError, KeyNotFoundError, NoKeysError, NotFoundError
+from nats.js.errors import KeyNotFoundError, NotFoundError
 
 from contracts import checkpoint, subjects
 from contracts.reports import PartitionProgress
@@ -128,16 +128,19 @@ async def _member_reports(stream: JetStreamContext) -> dict[int, tuple[str, Part
 
 
 async def _values(stream: JetStreamContext, bucket: str, prefix: str = "") -> dict[str, bytes]:
-    """The entries of a bucket by key; none when there is no such bucket yet."""
+    """The entries of a bucket by key; none when there is no such bucket yet.
+
+    The library's own list of keys leaves a consumer behind that the server keeps for minutes.
+    """
+    space = f"$KV.{bucket}."
     try:
         entries = await stream.key_value(bucket)
-        keys = await entries.keys()
-    except (BucketNotFoundError, NoKeysError):
+        info = await stream.stream_info(f"KV_{bucket}", subjects_filter=f"{space}{prefix}>")
+    except NotFoundError:
         return {}
+    keys = [subject.removeprefix(space) for subject in info.state.subjects or {}]
     values = {}
     for key in sorted(keys)[:ENTRIES_MAX]:
-        if not key.startswith(prefix):
-            continue
         try:
             entry = await entries.get(key)
         except KeyNotFoundError:
