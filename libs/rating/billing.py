@@ -71,9 +71,6 @@ POSTS: Final[dict[Billing, str]] = {
         /memory_stores/:memory_store_id/memories/:memory_id
         /memory_stores/:memory_store_id/memory_versions/:memory_version_id/redact
         /messages/batches/:message_batch_id/cancel
-        /projects/:project_id/groups/:group_id/roles
-        /projects/:project_id/roles /projects/:project_id/roles/:role_id
-        /projects/:project_id/users/:user_id/roles
         /realtime/calls/:call_id/hangup /realtime/calls/:call_id/refer
         /realtime/calls/:call_id/reject
         /responses/:response_id/cancel

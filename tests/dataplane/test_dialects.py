@@ -209,7 +209,15 @@ def test_paths_that_a_provider_could_read_otherwise_are_refused(gateway, all_key
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/organization/costs", "/v1/%6Frganization/costs", "/v1/organization;a/costs"]
+    "path",
+    [
+        "/v1/organization/costs",
+        "/v1/%6Frganization/costs",
+        "/v1/organization;a/costs",
+        "/v1/organizations/api_keys",
+        "/v1/projects/p/users/u/roles",
+        "/v1/%50rojects/p/roles",
+    ],
 )
 def test_the_account_at_the_provider_is_closed(client, echo, path):
     """However it is written."""

@@ -63,7 +63,7 @@ def operations() -> list[Operation]:
 
 
 def is_of_account(operation: Operation) -> bool:
-    return operation.path.startswith("/v1/organization/")
+    return operation.path.startswith(("/v1/organization/", "/v1/projects/"))
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +153,6 @@ def test_every_operation_has_a_template_of_its_own():
         described = re.sub(r"\{(\w+)\}", r":\1", operation.path.partition("?")[0])
         wanted = f"/api/providers/{operation.vendor}{described}"
         if is_of_account(operation):
-            wanted = "/api/providers/openai/v1/organization/*wildcard"
+            wanted = f"/api/providers/openai/v1/{operation.path.split('/')[2]}/*wildcard"
         assert endpoint.template == wanted
         assert endpoint.is_closed is is_of_account(operation)

@@ -65,12 +65,6 @@ OPENAI: Final = """
 /models GET
 /models/:model GET DELETE
 /moderations POST
-/projects/:project_id/groups/:group_id/roles GET POST
-/projects/:project_id/groups/:group_id/roles/:role_id GET DELETE
-/projects/:project_id/roles GET POST
-/projects/:project_id/roles/:role_id GET POST DELETE
-/projects/:project_id/users/:user_id/roles GET POST
-/projects/:project_id/users/:user_id/roles/:role_id GET DELETE
 /realtime/calls POST!
 /realtime/calls/:call_id/accept POST!
 /realtime/calls/:call_id/hangup POST
