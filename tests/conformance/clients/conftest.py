@@ -1,7 +1,7 @@
 """Where the gateway is, and what the tests of every client ask; the clients are all that is here.
 
-Keys: `sk-all` has settings of OpenAI, Anthropic and Azure, `sk-openai` of OpenAI alone,
-`sk-...-errors` settings that other tests do not use, `sk-narrow` may use gpt-4.1 and no other.
+Of the keys ALL has settings of OpenAI, Anthropic and Azure, those of ERRORS have settings that other
+tests do not use, NARROW may use gpt-4.1 and no other, those of RECORDED lead to the recorder.
 """
 
 import json
@@ -13,6 +13,13 @@ import pytest
 
 GATEWAY = os.environ["GATEWAY_URL"]
 PROVIDER = os.environ["PROVIDER_URL"]
+RECORDER = os.environ["RECORDER_URL"]
+LANE = os.environ["LANE"]
+
+ALL = f"sk-all{LANE}"
+NARROW = f"sk-narrow{LANE}"
+ERRORS = {name: f"sk-{name}-errors{LANE}" for name in ("openai", "anthropic")}
+RECORDED = {name: f"sk-{name}-recorded{LANE}" for name in ("openai", "anthropic")}
 
 CHAT = [{"role": "user", "content": "what does the toll cost?"}]
 USAGE = {"x-demo-usage": "prompt=374,completion=44,cached=100,reasoning=4"}

@@ -2,7 +2,7 @@
 
 import anthropic
 import pytest
-from conftest import ARGUMENTS, CHAT, GATEWAY, SCHEMA, USAGE
+from conftest import ALL, ARGUMENTS, CHAT, ERRORS, GATEWAY, NARROW, SCHEMA, USAGE
 
 ASKED = {"model": "claude-sonnet-4-5", "max_tokens": 100, "messages": CHAT}
 TOOLS = {
@@ -28,14 +28,14 @@ def base(request):
 @pytest.fixture
 def client(base):
     """With a key that has a setting of Anthropic's."""
-    with client_of(base, "sk-all") as client:
+    with client_of(base, ALL) as client:
         yield client
 
 
 @pytest.fixture
 def ill_treated(base):
     """With a key whose setting other tests do not use."""
-    with client_of(base, "sk-anthropic-errors") as client:
+    with client_of(base, ERRORS["anthropic"]) as client:
         yield client
 
 
@@ -94,7 +94,7 @@ def test_count_tokens(client):
 async def test_the_asynchronous_client(base):
     """Whole and streamed from one event loop."""
     async with anthropic.AsyncAnthropic(
-        base_url=GATEWAY + base, api_key="sk-all", max_retries=0, timeout=20
+        base_url=GATEWAY + base, api_key=ALL, max_retries=0, timeout=20
     ) as client:
         whole = await client.messages.create(**ASKED)
         async with client.messages.stream(**ASKED) as stream:
@@ -106,7 +106,7 @@ async def test_the_asynchronous_client(base):
 def test_a_bearer_token_takes_the_keys_place(base):
     """`auth_token` is a key as well."""
     with anthropic.Anthropic(
-        base_url=GATEWAY + base, auth_token="sk-all", api_key=None, max_retries=0
+        base_url=GATEWAY + base, auth_token=ALL, api_key=None, max_retries=0
     ) as client:
         assert client.messages.create(**ASKED).content
 
@@ -151,7 +151,7 @@ def test_a_key_that_nobody_made(base):
 def test_a_model_that_the_key_may_not_use(base):
     """The gateway's own 403, in Anthropic's shape."""
     with (
-        client_of(base, "sk-narrow") as client,
+        client_of(base, NARROW) as client,
         pytest.raises(anthropic.PermissionDeniedError) as failure,
     ):
         client.messages.create(**ASKED)

@@ -2,7 +2,7 @@
 
 import openai
 import pytest
-from conftest import CHAT, GATEWAY
+from conftest import ALL, CHAT, GATEWAY
 
 VERSION = "2024-10-21"
 
@@ -12,7 +12,7 @@ def client():
     """By its endpoint, as users of Azure write it."""
     with openai.AzureOpenAI(
         azure_endpoint=f"{GATEWAY}/api/providers/azure",
-        api_key="sk-all",
+        api_key=ALL,
         api_version=VERSION,
         max_retries=0,
         timeout=20,
@@ -42,7 +42,7 @@ def test_a_deployment_given_beforehand():
     with openai.AzureOpenAI(
         azure_endpoint=f"{GATEWAY}/api/providers/azure",
         azure_deployment="gpt-4o",
-        api_key="sk-all",
+        api_key=ALL,
         api_version=VERSION,
         max_retries=0,
     ) as client:
@@ -53,7 +53,7 @@ def test_an_entra_token_takes_the_keys_place():
     """A client that shows a bearer token shows the gateway's key as one."""
     with openai.AzureOpenAI(
         azure_endpoint=f"{GATEWAY}/api/providers/azure",
-        azure_ad_token="sk-all",
+        azure_ad_token=ALL,
         api_version=VERSION,
         max_retries=0,
     ) as client:
@@ -63,7 +63,7 @@ def test_an_entra_token_takes_the_keys_place():
 def test_the_newer_api_without_versions():
     """The plain client on `/openai/v1`."""
     with openai.OpenAI(
-        base_url=f"{GATEWAY}/api/providers/azure/openai/v1", api_key="sk-all", max_retries=0
+        base_url=f"{GATEWAY}/api/providers/azure/openai/v1", api_key=ALL, max_retries=0
     ) as client:
         assert client.responses.create(model="gpt-4o", input="hello").output_text
         assert client.chat.completions.create(model="gpt-4o", messages=CHAT).choices

@@ -2,7 +2,7 @@
 
 import openai
 import pytest
-from conftest import ARGUMENTS, GATEWAY
+from conftest import ALL, ARGUMENTS, ERRORS, GATEWAY
 from langchain_core.tools import tool
 from langchain_openai import AzureChatOpenAI, ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
@@ -30,7 +30,7 @@ def base(request):
 def chat(base: str, **options) -> ChatOpenAI:
     """As users make it."""
     return ChatOpenAI(
-        **{"base_url": base, "api_key": "sk-all", "model": "gpt-4o", "max_retries": 0, **options}
+        **{"base_url": base, "api_key": ALL, "model": "gpt-4o", "max_retries": 0, **options}
     )
 
 
@@ -77,7 +77,7 @@ def test_embeddings(base):
     """Of several texts at once, as text."""
     embeddings = OpenAIEmbeddings(
         base_url=base,
-        api_key="sk-all",
+        api_key=ALL,
         model="text-embedding-3-small",
         dimensions=8,
         check_embedding_ctx_length=False,
@@ -92,7 +92,7 @@ def test_azure():
         azure_endpoint=f"{GATEWAY}/api/providers/azure",
         azure_deployment="gpt-4o",
         api_version="2024-10-21",
-        api_key="sk-all",
+        api_key=ALL,
         max_retries=0,
     )
 
@@ -104,6 +104,6 @@ def test_errors(base):
     with pytest.raises(openai.AuthenticationError):
         chat(base, api_key="sk-nobody").invoke("hello")
     with pytest.raises(openai.RateLimitError):
-        chat(base, api_key="sk-openai-errors", default_headers={"x-demo-status": "429"}).invoke(
+        chat(base, api_key=ERRORS["openai"], default_headers={"x-demo-status": "429"}).invoke(
             "hello"
         )

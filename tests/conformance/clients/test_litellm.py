@@ -4,7 +4,7 @@ import json
 
 import litellm
 import pytest
-from conftest import ARGUMENTS, CHAT, GATEWAY, SCHEMA
+from conftest import ALL, ARGUMENTS, CHAT, ERRORS, GATEWAY, SCHEMA
 
 TOOL = {"type": "function", "function": {"name": "toll_of", "parameters": SCHEMA}}
 CALLS = [
@@ -23,7 +23,7 @@ CALLS = [
 @pytest.fixture(params=CALLS, ids=lambda call: call["api_base"].removeprefix(GATEWAY) or "/")
 def call(request):
     """A dialect and its base."""
-    return {"api_key": "sk-all", "num_retries": 0, "timeout": 20, **request.param}
+    return {"api_key": ALL, "num_retries": 0, "timeout": 20, **request.param}
 
 
 def test_whole_and_streamed(call):
@@ -63,7 +63,7 @@ def test_embeddings():
         input=["a", "b"],
         dimensions=8,
         api_base=f"{GATEWAY}/v1",
-        api_key="sk-all",
+        api_key=ALL,
     )
 
     assert [len(one["embedding"]) for one in answer.data] == [8, 8]
@@ -95,7 +95,7 @@ def test_statuses_of_the_provider(dialect, status, raised):
     with pytest.raises(raised):
         litellm.completion(
             messages=CHAT,
-            api_key=f"sk-{dialect}-errors",
+            api_key=ERRORS[dialect],
             num_retries=0,
             max_retries=0,
             extra_headers={"x-demo-status": str(status)},

@@ -5,7 +5,7 @@ import json
 
 import openai
 import pytest
-from conftest import ARGUMENTS, CHAT, GATEWAY, SCHEMA, USAGE
+from conftest import ALL, ARGUMENTS, CHAT, ERRORS, GATEWAY, SCHEMA, USAGE
 
 TOOL = {"type": "function", "function": {"name": "toll_of", "parameters": SCHEMA}}
 BASES = ["/v1", "/api/providers/openai/v1"]
@@ -15,7 +15,7 @@ BASES = ["/v1", "/api/providers/openai/v1"]
 def client(request):
     """OpenAI's client as users make it."""
     with openai.OpenAI(
-        base_url=GATEWAY + request.param, api_key="sk-all", max_retries=0, timeout=20
+        base_url=GATEWAY + request.param, api_key=ALL, max_retries=0, timeout=20
     ) as client:
         yield client
 
@@ -221,7 +221,7 @@ def test_sound(client):
 async def test_the_asynchronous_client(base):
     """Chat, a stream, a file and Responses from one event loop."""
     async with openai.AsyncOpenAI(
-        base_url=GATEWAY + base, api_key="sk-all", max_retries=0, timeout=20
+        base_url=GATEWAY + base, api_key=ALL, max_retries=0, timeout=20
     ) as client:
         whole = await client.chat.completions.create(model="gpt-4o", messages=CHAT)
         stream = await client.chat.completions.create(model="gpt-4o", messages=CHAT, stream=True)
@@ -236,7 +236,7 @@ async def test_the_asynchronous_client(base):
         assert whole.choices[0].message.content == text == response.output_text
         assert "gpt-4o" in names
         assert content.read() == b"content"
-        ill_treated = client.with_options(api_key="sk-openai-errors")
+        ill_treated = client.with_options(api_key=ERRORS["openai"])
         with pytest.raises(openai.RateLimitError):
             await ill_treated.chat.completions.create(
                 model="gpt-4o", messages=CHAT, extra_headers={"x-demo-status": "429"}

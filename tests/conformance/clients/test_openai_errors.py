@@ -5,12 +5,12 @@ import contextlib
 import httpx
 import openai
 import pytest
-from conftest import CHAT, GATEWAY
+from conftest import CHAT, ERRORS, GATEWAY, NARROW
 
 BASES = ["/v1", "/api/providers/openai/v1"]
 
 
-def client_of(base: str, key: str = "sk-openai-errors", **options) -> openai.OpenAI:
+def client_of(base: str, key: str = ERRORS["openai"], **options) -> openai.OpenAI:
     """OpenAI's client that does not retry unless told to."""
     return openai.OpenAI(
         **{"base_url": GATEWAY + base, "api_key": key, "max_retries": 0, "timeout": 20, **options}
@@ -68,7 +68,7 @@ def test_a_key_that_nobody_made(base):
 @pytest.mark.parametrize("base", BASES)
 def test_a_model_that_the_key_may_not_use(base):
     """The gateway's own 403; the model that it may use is answered."""
-    with client_of(base, "sk-narrow") as client:
+    with client_of(base, NARROW) as client:
         assert client.chat.completions.create(model="gpt-4.1", messages=CHAT).choices
         with pytest.raises(openai.PermissionDeniedError) as failure:
             client.chat.completions.create(model="gpt-4o", messages=CHAT)
@@ -78,7 +78,7 @@ def test_a_model_that_the_key_may_not_use(base):
 
 def test_models_are_those_of_the_key():
     """The plain root lists and retrieves what a key may use."""
-    with client_of("/v1", "sk-narrow") as client:
+    with client_of("/v1", NARROW) as client:
         assert [model.id for model in client.models.list()] == ["gpt-4.1"]
         with pytest.raises(openai.NotFoundError):
             client.models.retrieve("gpt-4o")

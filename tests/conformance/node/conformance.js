@@ -3,9 +3,10 @@ import assert from "node:assert/strict";
 import OpenAI, { toFile } from "openai";
 
 const baseURL = process.argv[2];
+const lane = process.env.LANE;
 const options = { baseURL, maxRetries: 0, timeout: 20_000 };
-const client = new OpenAI({ ...options, apiKey: "sk-all" });
-const illTreated = new OpenAI({ ...options, apiKey: "sk-openai-errors" });
+const client = new OpenAI({ ...options, apiKey: `sk-all${lane}` });
+const illTreated = new OpenAI({ ...options, apiKey: `sk-openai-errors${lane}` });
 const chat = { model: "gpt-4o", messages: [{ role: "user", content: "what does the toll cost?" }] };
 const parameters = {
   type: "object",
