@@ -232,7 +232,10 @@ def _stops(
     query = without_credentials(query) if query else b""
     if step.provider == "azure":
         endpoint, query = _of_azure(step, endpoint, query)
-    edit = partial(with_members, members=_members(step))
+    members = _members(step)
+    if any(name == "stream" and value != b"true" for name, value in members):
+        endpoint = msgspec.structs.replace(endpoint, ask_usage=None)
+    edit = partial(with_members, members=members)
     return [Stop(target, step.model, endpoint, query, edit) for target in targets]
 
 

@@ -221,28 +221,25 @@ def test_only_whole_good_answers_of_a_decent_size_are_kept(
     assert len(echo.heard) == 2
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b'{"error":{"message":"overloaded","code":529}}',
-        b'{"type":"error","error":{"type":"overloaded_error"}}',
-        b"",
-        ANSWER[:-5],
-        b"<html>not the provider</html>",
-        b"[1]",
-    ],
-    ids=range(6),
-)
-def test_an_answer_that_only_calls_itself_good_is_not_kept(
-    cached: Cached, echo: EchoProvider, body: bytes
-):
+NO_ANSWERS = [
+    b'{"error":{"message":"overloaded","code":529}}',
+    b'{"type":"error","error":{"type":"overloaded_error"}}',
+    b"",
+    ANSWER[:-5],
+    b"<html>not the provider</html>",
+    b"[1]",
+]
+
+
+def test_an_answer_that_only_calls_itself_good_is_not_kept(cached: Cached, echo: EchoProvider):
     """Status 200 over an error, over nothing, over half an answer, over something else."""
-    echo.tell(body)
-    assert cached.ask().content == body
+    for n, body in enumerate(NO_ANSWERS):
+        echo.tell(body)
+        assert cached.ask({**ASK, "n": n}).content == body
     time.sleep(0.2)
     echo.tell(ANSWER)
 
-    assert cached.mark() == "miss"
+    assert [cached.mark({**ASK, "n": n}) for n in range(len(NO_ANSWERS))] == ["miss"] * 6
 
 
 def test_an_answer_in_an_encoding_is_not_kept(cached: Cached, echo: EchoProvider):
@@ -255,28 +252,27 @@ def test_an_answer_in_an_encoding_is_not_kept(cached: Cached, echo: EchoProvider
     assert cached.mark() == "miss"
 
 
-@pytest.mark.parametrize(
-    "stream",
-    [
-        b'data: {"choices":[]}\n\ndata: {"error":{"message":"boom"}}\n\ndata: [DONE]\n\n',
-        b'data: {"choices":[{"delta":{"content":"data: [DONE]"}}]}\n\n',
-        b'data: {"type":"content_block_delta","delta":{"text":"message_stop"}}\n\n',
-        b'event: error\ndata: {"type":"error","error":{}}\n\n'
-        b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
-        b"event: error\ndata: overloaded\n\ndata: [DONE]\n\n",
-    ],
-    ids=range(5),
-)
+BROKEN_STREAMS = [
+    b'data: {"choices":[]}\n\ndata: {"error":{"message":"boom"}}\n\ndata: [DONE]\n\n',
+    b'data: {"choices":[{"delta":{"content":"data: [DONE]"}}]}\n\n',
+    b'data: {"type":"content_block_delta","delta":{"text":"message_stop"}}\n\n',
+    b'event: error\ndata: {"type":"error","error":{}}\n\n'
+    b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+    b"event: error\ndata: overloaded\n\ndata: [DONE]\n\n",
+]
+
+
 def test_a_stream_that_breaks_or_only_speaks_of_its_end_is_not_kept(
-    cached: Cached, echo: EchoProvider, stream: bytes
+    cached: Cached, echo: EchoProvider
 ):
     """An error before the end, and texts that look like an end."""
-    ask = {**ASK, "stream": True}
-    echo.tell(stream, content_type="text/event-stream")
-    assert cached.ask(ask).content == stream
+    asks = [{**ASK, "stream": True, "n": n} for n in range(len(BROKEN_STREAMS))]
+    for ask, stream in zip(asks, BROKEN_STREAMS, strict=True):
+        echo.tell(stream, content_type="text/event-stream")
+        assert cached.ask(ask).content == stream
     time.sleep(0.2)
 
-    assert cached.mark(ask) == "miss"
+    assert [cached.mark(ask) for ask in asks] == ["miss"] * 5
 
 
 def test_a_stream_that_speaks_of_errors_is_kept(cached: Cached, echo: EchoProvider):
@@ -289,6 +285,13 @@ def test_a_stream_that_speaks_of_errors_is_kept(cached: Cached, echo: EchoProvid
     )
 
     assert cached.until_hit(ask).headers["x-tollway-cache"] == "hit"
+
+
+def test_another_tollway_s_mark_does_not_come_down(cached: Cached, echo: EchoProvider):
+    """It would stand beside ours."""
+    echo.tell(ANSWER, x_tollway_cache="hit")
+
+    assert cached.mark() == "miss"
 
 
 def test_headers_that_change_what_an_answer_is_make_another_call(cached: Cached):

@@ -325,6 +325,20 @@ def test_a_parameter_that_is_written_otherwise_is_refused(
     assert not echo.heard
 
 
+def test_a_step_that_does_not_stream_is_not_asked_for_usage_at_the_end(
+    routes: Routes, echo: EchoProvider
+):
+    """Providers refuse `stream_options` in a call that is no stream."""
+    routes.make(echo.url, dead(), step(requestParams={"stream": False}))
+
+    assert routes.ask(b'{"stream":true,"messages":[]}').status_code == 200
+    assert json.loads(echo.heard[0].body) == {
+        "model": "of-openai",
+        "stream": False,
+        "messages": [],
+    }
+
+
 def test_a_route_needs_no_model_in_its_body(routes: Routes, echo: EchoProvider):
     """The step's is put in."""
     routes.make(echo.url, dead(), step())

@@ -21,6 +21,8 @@ _STAYS: Final = frozenset(
         b"server",
         # Which pages may read an answer is for us to say.
         b"access-control-allow-origin",
+        # Of another Tollway: whether this one kept the answer is for this one to say.
+        b"x-tollway-cache",
     }
 )
 _USUAL_CONNECTION: Final = frozenset({b"keep-alive", b"close", b""})
