@@ -46,7 +46,7 @@ check: install ## format, lint, types, import rules
 test: install check ## everything CI runs; needs no network, no Docker, no key
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
-# Real clients, in an environment of their own; Node's where there is npm.
+# Real clients, in an environment of their own; Node's where there is npm, which CI must have.
 CLIENTS := .venv-conformance
 NODE_CLIENTS := tests/conformance/node
 
@@ -56,8 +56,13 @@ $(CLIENTS)/.installed: tests/conformance/requirements.lock $(wildcard $(NODE_CLI
 	@! command -v npm >/dev/null || npm ci --prefix $(NODE_CLIENTS) --ignore-scripts --no-audit --no-fund
 	@touch $@
 
+.PHONY: npm-in-ci
+npm-in-ci:
+	@test -z "$(CI)" || command -v npm >/dev/null || \
+	  { echo "with CI set the clients for Node are tested too: there must be node and npm" >&2; exit 1; }
+
 .PHONY: conformance
-conformance: install $(CLIENTS)/.installed ## real clients through the gateway; ARGS="-k anthropic"
+conformance: npm-in-ci install $(CLIENTS)/.installed ## real clients through the gateway; ARGS="-k anthropic"
 	$(BIN)/python tests/conformance/run.py $(CLIENTS)/bin/python $(ARGS)
 
 .PHONY: drill

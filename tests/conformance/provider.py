@@ -46,7 +46,10 @@ def _document(path: str, query: dict[str, list[str]]) -> dict[str, Any]:
         "choices": [{"index": 0, "finish_reason": "stop", "message": _MESSAGE, "text": "é"}],
         "content": [_TEXT],
         "output": [],
-        "data": [{"id": "a", "object": "thing"}, {"id": "b", "embedding": [0.5], "index": 1}],
+        "data": [
+            {"id": "a", "object": "thing", "embedding": [0.25], "index": 0},
+            {"id": "b", "object": "thing", "embedding": [0.5], "index": 1},
+        ],
         "first_id": "a",
         "last_id": "b",
         "has_more": pages_on,

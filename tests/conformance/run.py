@@ -30,7 +30,6 @@ from infra.migrations.postgres import migrate_postgres  # noqa: E402
 from infra.migrations.settings import MigrationSettings  # noqa: E402
 from runtime.settings import Secret  # noqa: E402
 
-
 OF_OPENAI = ["every_call", "openai", "openai_errors", "azure"]
 
 
