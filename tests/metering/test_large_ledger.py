@@ -122,6 +122,25 @@ async def test_a_batch_and_an_event_are_looked_for_where_their_time_is(
     assert list(await ledger.known(ids, to_text(new_id()))) == ids[:1]
 
 
+async def test_batches_of_one_millisecond_are_told_apart(explained: Explained) -> None:
+    """To leave one batch out is not to leave its millisecond out, which is what indexes know."""
+    ledger = ClickHouseLedger(explained, 3, execution_max_s=5)
+    now_ms = int(time.time() * 1000)
+    one, two = next_batch_id(now_ms, 0), next_batch_id(now_ms, 0)
+    await fill(explained, one, 0)
+    await fill(explained, two, 0)
+    await explained.insert("OPTIMIZE TABLE entries FINAL", b"", {}, timeout_s=30)
+    for batch_id in (one, two):
+        assert len(await ledger.marks(now_ms - 1, to_text(batch_id))) == 1
+        [[event]] = await explained.rows(
+            "SELECT toString(any(event_id)) FROM entries WHERE batch_id = {batch:UUID}",
+            batch=to_text(batch_id),
+        )
+        event_id = bytes.fromhex(event.replace("-", ""))
+        assert await ledger.known([event_id], to_text(batch_id)) == {}
+        assert len(await ledger.known([event_id], to_text(one if batch_id == two else two))) == 1
+
+
 async def test_a_ledger_that_is_there_gets_its_indexes(
     clickhouse_process: RunningServer, tmp_path: Path
 ) -> None:

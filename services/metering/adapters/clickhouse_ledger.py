@@ -19,12 +19,6 @@ from metering.ports import BatchRow, Block, Body, Known, Mark, Unavailable
 _IDS_PER_QUERY: Final = 2_000
 _NOT_GRANTED: Final = "Code: 497."
 _BATCH_TIME: Final = "UUIDv7ToDateTime(batch_id, 'UTC')"
-_EVENT_TIME: Final = "UUIDv7ToDateTime(event_id, 'UTC')"
-# UUIDs compare by their second half, which is chance: only their times tell what need not be read.
-# The terms say nothing that the id beside them does not say, they are what the indexes know.
-_IN_BATCH: Final = (
-    f"batch_id = {{batch:UUID}} AND {_BATCH_TIME} = UUIDv7ToDateTime({{batch:UUID}}, 'UTC')"
-)
 _INSERT_ENTRIES: Final = f"INSERT INTO entries ({', '.join(ENTRY_COLUMNS)}) FORMAT Native"
 _INSERT_BODIES: Final = f"INSERT INTO bodies ({', '.join(BODY_COLUMNS)}) FORMAT Native"
 
@@ -141,8 +135,8 @@ class ClickHouseLedger:
     async def batch(self, batch_id: str) -> list[BatchRow]:
         await self._refuse_while_inserting(batch_id)
         rows = await self._clickhouse.rows(
-            "SELECT entry_id, any(event_id), count() FROM entries "  # noqa: S608 - a constant
-            f"WHERE {_IN_BATCH} GROUP BY entry_id",
+            "SELECT entry_id, any(event_id), count() FROM entries "
+            "WHERE batch_id = {batch:UUID} GROUP BY entry_id",
             batch=batch_id,
         )
         return [BatchRow(from_text(entry), from_text(event), int(n)) for entry, event, n in rows]
@@ -165,30 +159,23 @@ class ClickHouseLedger:
 
     async def count(self, batch_id: str) -> int:
         [[count]] = await self._clickhouse.rows(
-            "SELECT count() FROM entries "  # noqa: S608 - a constant
-            f"WHERE partition = {{partition:UInt16}} AND {_IN_BATCH}",
-            partition=str(self._partition),
-            batch=batch_id,
+            "SELECT count() FROM entries WHERE batch_id = {batch:UUID}", batch=batch_id
         )
         return int(count)
 
     async def known(self, event_ids: Sequence[bytes], excluding: str) -> dict[bytes, Known]:
         known: dict[bytes, Known] = {}
         for at in range(0, len(event_ids), _IDS_PER_QUERY):
-            asked = event_ids[at : at + _IDS_PER_QUERY]
-            ids = [to_text(event_id) for event_id in asked]
-            within, bounds = _times_of(asked)
+            ids = [to_text(event_id) for event_id in event_ids[at : at + _IDS_PER_QUERY]]
             rows = await self._clickhouse.rows(
                 # A copy that was taken back leaves three rows of one net effect.
-                "SELECT event_id, sum(requests) > 0 AND countIf(outcome != 'abandoned') = 0 "  # noqa: S608 - constants
+                "SELECT event_id, sum(requests) > 0 AND countIf(outcome != 'abandoned') = 0 "
                 "FROM entries "
-                f"WHERE event_id IN {{events:Array(UUID)}} AND {within} "
-                "AND batch_id != {excluding:UUID} "
+                "WHERE event_id IN {events:Array(UUID)} AND batch_id != {excluding:UUID} "
                 "AND run_id = {charges:UUID} GROUP BY event_id",
                 events="[" + ",".join(f"'{text}'" for text in ids) + "]",
                 excluding=excluding,
                 charges=_NO_ID,
-                **bounds,
             )
             for text, is_abandoned in rows:
                 abandoned = await self._entry(text) if int(is_abandoned) else None
@@ -196,13 +183,10 @@ class ClickHouseLedger:
         return known
 
     async def _entry(self, event_id: str) -> Entry:
-        within, bounds = _times_of([from_text(event_id)])
         rows = await self._clickhouse.rows(
-            f"SELECT {ENTRY_SELECT} FROM entries "  # noqa: S608 - constants
-            f"WHERE event_id = {{event:UUID}} AND {within} "
-            "AND outcome = 'abandoned' AND kind = 'charge' LIMIT 1",
+            f"SELECT {ENTRY_SELECT} FROM entries "  # noqa: S608 - a constant
+            "WHERE event_id = {event:UUID} AND outcome = 'abandoned' AND kind = 'charge' LIMIT 1",
             event=event_id,
-            **bounds,
         )
         if not rows:
             raise Unavailable(f"entry of event {event_id} is gone between two queries")
@@ -235,18 +219,3 @@ class ClickHouseLedger:
 
 
 _NO_ID: Final = "00000000-0000-0000-0000-000000000000"
-
-
-def _times_of(event_ids: Sequence[bytes]) -> tuple[str, dict[str, str]]:
-    """A term that holds for these ids whatever the ledger holds, and its parameters.
-
-    The server reads a time from a UUIDv7 alone; beside an id of another kind nothing is narrowed.
-    """
-    if any(event_id[6] >> 4 != 7 for event_id in event_ids):
-        return "true", {}
-    first, last = min(event_ids), max(event_ids)
-    return (
-        f"{_EVENT_TIME} BETWEEN UUIDv7ToDateTime({{first:UUID}}, 'UTC') "
-        "AND UUIDv7ToDateTime({last:UUID}, 'UTC')",
-        {"first": to_text(first), "last": to_text(last)},
-    )
