@@ -158,6 +158,8 @@ def _litellm(place: Place) -> Iterator[Running]:
         str(place.home / "venvs/litellm/bin/litellm"),
         *("--config", str(config), "--host", "127.0.0.1", "--port", str(port)),
         *("--num_workers", "1", "--telemetry", "False"),
+        # Connections fall silent when the window is over; one that it closed would count as broken.
+        *("--keepalive_timeout", "3600"),
     ]
     environ = {
         "DISABLE_ADMIN_UI": "True",

@@ -183,10 +183,12 @@ def _check_long_answer(running: Running) -> None:
 def _rate(counted: Counted, mode: Mode, elapsed_s: float) -> float:
     """All connections have one under way when the window ends, so the others were answered in it.
 
-    Where none was, only the time until all were says something.
+    Where not every connection had one, only the time until all were says something: what is
+    worked on side by side is answered in waves.
     """
     in_window = counted.sent - mode.connections
-    return in_window / mode.window_s if in_window > 0 else counted.answered / elapsed_s
+    is_enough = in_window >= mode.connections
+    return in_window / mode.window_s if is_enough else counted.answered / elapsed_s
 
 
 def _nginx_version() -> str:
