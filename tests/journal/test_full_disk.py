@@ -201,6 +201,23 @@ async def test_the_limit_refuses_and_booking_makes_room(
         journal.lane().append(event(1))
 
 
+async def test_what_is_booked_is_not_kept_when_requests_would_be_refused_for_it(
+    directory: Path, nats_server: NatsServer, meter: ReferenceMeter
+) -> None:
+    """JOURNAL_KEEP is honoured while there is room: until half of the limit is taken."""
+    settings = quick(journal_lanes=1, journal_bytes_max=400_000, journal_keep=Duration(600))
+    async with shipping(directory, nats_server.url, settings) as journal:
+        writer = Writer(journal)
+        while journal.is_accepting:
+            writer.write(1)
+        await meter.run_until(lambda: journal.is_accepting)
+        await until(lambda: journal.facts().bytes_stored <= 200_000)
+        kept = segment_files(directory)
+        writer.write(1)
+        await meter.run_until(lambda: len(meter.payloads()) == writer.total)
+        assert set(kept) <= set(segment_files(directory))
+
+
 async def test_a_volatile_journal_stops_accepting_after_seconds_of_lag(
     directory: Path, nats_server: NatsServer, meter: ReferenceMeter
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from contracts.records import BadRecord
 from gateway.ports import Bus, BusUnavailable
-from gateway.recording.counts import Counts
+from gateway.recording.counts import Counts, Usage
 from gateway.recording.incarnation import Incarnation, Stop
 from gateway.recording.parcels import chain_at
 from gateway.recording.pump import Pump
@@ -30,7 +30,13 @@ class Booking:
     """
 
     def __init__(
-        self, source: Incarnation, bus: Bus, settings: JournalSettings, counts: Counts, pump: Pump
+        self,
+        source: Incarnation,
+        bus: Bus,
+        settings: JournalSettings,
+        counts: Counts,
+        usage: Usage,
+        pump: Pump,
     ) -> None:
         self.source = source
         self.is_draining = False
@@ -38,6 +44,7 @@ class Booking:
         self._bus = bus
         self._settings = settings
         self._counts = counts
+        self._usage = usage
         self._pump = pump
         self._agreed_at = 0
         self._probed_at: int | None = None
@@ -131,7 +138,9 @@ class Booking:
     async def _delete_booked(self) -> None:
         source = self.source
         now = time.monotonic()
-        keep_s = 0.0 if self.is_draining else self._settings.journal_keep
+        # It is kept for a broker that loses what it had; requests are not refused for that.
+        is_hurried = self.is_draining or self._usage.is_short
+        keep_s = 0.0 if is_hurried else self._settings.journal_keep
         while len(source.segments) > 1:
             segment = source.segments[0]
             if segment.end > source.booked:

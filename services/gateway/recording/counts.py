@@ -12,6 +12,11 @@ class Usage:
         self.bytes_max = bytes_max
         self.stored = 0
 
+    @property
+    def is_short(self) -> bool:
+        """More than half of the room is taken: what is booked has to go at once."""
+        return self.stored > self.bytes_max // 2
+
 
 class Counts:
     """Counters of one journal since its start. Bytes are bytes of records, framing included."""

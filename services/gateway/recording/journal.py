@@ -205,7 +205,7 @@ class Journal:
 
     def _ship(self, source: Incarnation) -> None:
         assert self._bus is not None
-        shipper = Shipper(source, self._bus, self._settings, self.counts)
+        shipper = Shipper(source, self._bus, self._settings, self.counts, self._usage)
         task = asyncio.get_running_loop().create_task(shipper.run())
         self._shippers[task] = shipper
         task.add_done_callback(self._shipper_ended)

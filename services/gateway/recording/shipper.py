@@ -13,7 +13,7 @@ import time
 
 from gateway.ports import Bus
 from gateway.recording.booking import Booking
-from gateway.recording.counts import Counts
+from gateway.recording.counts import Counts, Usage
 from gateway.recording.incarnation import Incarnation
 from gateway.recording.pump import Pump
 from gateway.recording.settings import JournalSettings
@@ -24,14 +24,19 @@ class Shipper:
     """Ships one incarnation: a pump, what follows the books, and the fsync of what lags."""
 
     def __init__(
-        self, source: Incarnation, bus: Bus, settings: JournalSettings, counts: Counts
+        self,
+        source: Incarnation,
+        bus: Bus,
+        settings: JournalSettings,
+        counts: Counts,
+        usage: Usage,
     ) -> None:
         self.source = source
         self._bus = bus
         self._settings = settings
         self._counts = counts
         self._pump = Pump(source, bus, settings, counts)
-        self._booking = Booking(source, bus, settings, counts, self._pump)
+        self._booking = Booking(source, bus, settings, counts, usage, self._pump)
         self._asked: tuple[int, float] = (-1, 0.0)
 
     async def run(self) -> None:
