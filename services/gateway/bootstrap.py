@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
-from litestar import Litestar
 
 from contracts.config.provider_settings import ProviderSetting
 from gateway.adapters.nats_bus import NatsBus
@@ -39,7 +38,7 @@ from gateway.api import (
     users,
 )
 from gateway.api.admin_app import admin_app
-from gateway.api.data_app import data_app
+from gateway.api.data_api import DataApi
 from gateway.api.problems import error_event_shower, error_shower
 from gateway.api.stats import Stats
 from gateway.configuration.targets import TargetMaker
@@ -70,7 +69,7 @@ _ADMIN_STATEMENT_TIMEOUT_S = 10.0
 class DataWorker(msgspec.Struct):
     """One data worker, open. `is_ready` is turned off before it drains."""
 
-    app: Litestar
+    api: DataApi
     corridor: Corridor
     counters: Counters
     tallies: Tallies
@@ -212,7 +211,7 @@ async def data_worker(
         )
         stats = Stats(settings.run_dir, settings.proxy_port, corridor.knows, settings.admin_pass)
         worker = DataWorker(
-            app=data_app(corridor, lambda: worker.is_ready, stats, show_error),
+            api=DataApi(corridor, lambda: worker.is_ready, stats, show_error),
             corridor=corridor,
             counters=counters,
             tallies=tallies,

@@ -110,7 +110,7 @@ class Corridor:
         dialect = "openai"
         try:
             endpoint = self._match(inbound.method, inbound.path, inbound.headers)
-            dialect = _dialect_of(inbound.path) if endpoint is None else endpoint.dialect
+            dialect = dialect_of(inbound.path) if endpoint is None else endpoint.dialect
             await self._pass(inbound, reply, endpoint, event_id)
         except Refusal as refusal:
             await self._refuse(reply, dialect, refusal, event_id)
@@ -431,7 +431,7 @@ class Corridor:
         bytes_max = self._limits.request_body_bytes_max
         if head.content_length is not None and head.content_length > bytes_max:
             raise too_large(bytes_max)
-        return await self._arriving(reply.read_body(bytes_max, head.content_length), timeout_s)
+        return await self._arriving(reply.read_body(bytes_max), timeout_s)
 
     async def _arriving(self, reading: Awaitable[_T], timeout_s: float) -> _T:
         """What is awaited of the client. Raises Refusal (408) when it takes too long."""
@@ -635,7 +635,7 @@ def _alternatives(
     return Alternatives(stops, deadline_s, goes_on=endpoint.provider is None)
 
 
-def _dialect_of(path: str) -> str:
+def dialect_of(path: str) -> str:
     """Whose shape of errors a path gets that nothing is served under."""
     return "anthropic" if path.startswith("/api/providers/anthropic/") else "openai"
 

@@ -513,7 +513,6 @@ class Passage:
         self._status = response.status
         self._exchange.first_byte_us = self._exchange.elapsed_us()
         await reply.start(response.status, down.headers)
-        reply.watch()
         last = b""
         outcome: Outcome = "answered"
         try:
@@ -544,7 +543,6 @@ class Passage:
                 await reply.end()
         finally:
             self._is_client_gone = reply.is_gone
-            reply.unwatch()
 
     async def _request_in_event(self) -> Body:
         """The client's body as it travels in the event."""
@@ -613,7 +611,6 @@ class Passage:
         self._status = response.status
         self._is_stream = True
         await reply.start(response.status, down.headers)
-        reply.watch()
         counters.streams_open += 1
         outcome: Outcome = "answered"
         try:
@@ -651,7 +648,6 @@ class Passage:
                 await reply.end()
         finally:
             self._is_client_gone = reply.is_gone
-            reply.unwatch()
             counters.streams_open -= 1
 
     async def _complete_stream(

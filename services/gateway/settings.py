@@ -124,6 +124,14 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     )
     remove_user_agent: Annotated[bool, _d("do not pass the client's User-Agent on")] = False
 
+    client_connections_max: Annotated[
+        int, _d("clients' connections, a worker; more are closed")
+    ] = 16_384
+    client_head_timeout: Annotated[Duration, _d("longest time for a request's head")] = Duration(30)
+    client_idle_timeout: Annotated[
+        Duration, _d("a client's connection that asks for nothing is closed after")
+    ] = Duration(75)
+
     upstream_engine: Annotated[Literal["auto", "fast", "httpx"], _d("HTTP client engine")] = "auto"
     upstream_connect_timeout: Annotated[Duration, _d("longest connect, TLS included")] = Duration(
         10

@@ -169,7 +169,7 @@ class Provider(msgspec.Struct, frozen=True):
 
 
 class Reply(Protocol):
-    """The way back to the client; the only thing that knows it is ASGI."""
+    """The way back to the client."""
 
     def for_origin(self, origin: bytes) -> None:
         """The answer is for a page of this origin."""
@@ -191,24 +191,18 @@ class Reply(Protocol):
         """The last byte: a whole answer has gone out."""
         ...
 
-    def watch(self) -> None:
-        """Begin to notice that the client leaves."""
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has left."""
         ...
 
     @property
-    def is_gone(self) -> bool:
-        """Whether the client has left (known only after `watch`)."""
+    def is_started(self) -> bool:
+        """Whether anything of the answer has been said."""
         ...
 
-    def unwatch(self) -> None:
-        """Stop noticing. Idempotent."""
-        ...
-
-    async def read_body(self, bytes_max: int, length: int | None) -> bytes:
-        """The request body, of `length` bytes where its head says so.
-
-        Raises Refusal (413) past the limit, ClientLeft when it is cut.
-        """
+    async def read_body(self, bytes_max: int) -> bytes:
+        """The request body. Raises Refusal (413) past the limit, ClientLeft when it is cut."""
         ...
 
     def pieces(self, bytes_max: int) -> AsyncIterator[bytes]:

@@ -13,6 +13,8 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from gateway.adapters.http_server import ServerLimits
+from gateway.adapters.http_server import serve as serve_clients
 from gateway.adapters.worker_states import state_path
 from gateway.bootstrap import DataWorker, admin, data_worker
 from gateway.configuration.fingerprint import as_text
@@ -127,12 +129,17 @@ async def run_data(settings: GatewaySettings, listener: socket.socket, index: in
             await worker.corridor.drain(float(settings.drain_s))
 
         try:
-            await serve(
-                worker.app,
+            await serve_clients(
+                worker.api,
                 listener,
                 stop,
-                headers_bytes_max=settings.request_headers_bytes_max,
-                drain=drain,
+                ServerLimits(
+                    head_bytes_max=settings.request_headers_bytes_max,
+                    connections_max=settings.client_connections_max,
+                    head_s=float(settings.client_head_timeout),
+                    idle_s=float(settings.client_idle_timeout),
+                ),
+                drain,
             )
         finally:
             telling.cancel()

@@ -6,7 +6,6 @@ from typing import Final
 import msgspec
 
 from contracts.ids import to_text
-from gateway.identity.head import BAD_FRAMING
 from gateway.ports import HeaderPairs
 from gateway.values import Endpoint, Refusal
 
@@ -79,8 +78,6 @@ def error_shower(error_code: str) -> Callable[[str, Refusal, bytes], tuple[Heade
         headers.append((b"content-length", b"%d" % len(body)))
         if refusal.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % refusal.retry_after_s))
-        if refusal.code == BAD_FRAMING:
-            headers.append((b"connection", b"close"))
         return headers, body
 
     return show

@@ -33,8 +33,6 @@ _LOOKED_AT: Final = frozenset(
         b"x-request-id",
         b"cookie",
         b"origin",
-        b"content_length",
-        b"transfer_encoding",
     }
 )
 _USUAL_CONNECTION: Final = frozenset({b"keep-alive", b"close", b""})
@@ -42,11 +40,6 @@ _USUAL_CONNECTION: Final = frozenset({b"keep-alive", b"close", b""})
 # The answer's bytes are metered as they come, so they must come uncompressed.
 IDENTITY_ENCODING: Final = (b"accept-encoding", b"identity")
 HEAD_BYTES_MAX: Final = 65_536
-BAD_FRAMING: Final = "bad_framing"
-"""The code of what is refused because another reader might find other requests in the same bytes.
-
-The connection ends with that answer: what follows on it is nobody's request.
-"""
 
 
 def sort_headers(
@@ -54,9 +47,7 @@ def sort_headers(
 ) -> Head:
     """The client's head, sorted.
 
-    Raises Refusal: 400 for framing that somebody could read in another way than our server did, and
-    for a Host that is missing or empty (our server shows both as an empty one), 431 for a head that
-    is too long (the server's own limit is not exact).
+    Raises Refusal (431) for a head that is too long: our server's own limit is not exact.
 
     Header names arrive in lower case. A credential is looked for in `x-api-key`, then `api-key`,
     then the second word of `authorization`, then `x-goog-api-key`.
@@ -66,8 +57,7 @@ def sort_headers(
     x_api_key = api_key = bearer = google_key = origin = None
     custom_id = metadata = timeout = None
     content_length: int | None = None
-    connection = host = b""
-    hosts = 0
+    connection = b""
     is_chunked = False
     if sum(map(len, chain.from_iterable(headers))) + 4 * len(headers) > head_bytes_max:
         raise Refusal(
@@ -82,12 +72,7 @@ def sort_headers(
         if name == b"authorization":
             bearer = value.partition(b" ")[2].strip() or None
         elif name == b"content-length":
-            if not value.isdigit() or content_length is not None:
-                raise bad_framing("Content-Length is no number")
             content_length = int(value)
-        elif name == b"host":
-            hosts += 1
-            host = value
         elif name == b"x-api-key":
             x_api_key = value
         elif name == b"api-key":
@@ -106,15 +91,7 @@ def sort_headers(
         elif name == b"x-request-timeout":
             timeout = value.decode("latin-1")
         elif name == b"transfer-encoding":
-            if is_chunked or value.strip().lower() != b"chunked":
-                raise bad_framing("the only transfer coding served is chunked, once")
             is_chunked = True
-        elif name in {b"content_length", b"transfer_encoding"}:
-            raise bad_framing("a header that can be mistaken for framing")
-    if hosts != 1 or not host:
-        raise bad_framing("there must be one Host")
-    if is_chunked and content_length is not None:
-        raise bad_framing("both Content-Length and Transfer-Encoding")
     if connection.lower() not in _USUAL_CONNECTION:
         named = {token.strip().lower() for token in connection.split(b",")}
         forwarded = [
@@ -132,8 +109,3 @@ def sort_headers(
         origin=origin,
         forwarded=forwarded,
     )
-
-
-def bad_framing(message: str) -> Refusal:
-    """400, after which the connection ends."""
-    return Refusal(400, "invalid_request_error", BAD_FRAMING, message)
