@@ -290,10 +290,11 @@ class Passage:
             )
             await self._fail("timed_out", refusal, transcript, reply)
         except ClientLeft:
-            # In the middle of its body: the provider's connection was closed with it.
-            self._attempt_error = "client_left"
-            self._complete("client_left", 0, "client_left", transcript)
-            raise cut_short() from None
+            # In the middle of its body, or while it waited: nothing more is asked of a provider.
+            self._attempt_error = self._attempt_error or "client_left"
+            self._complete("client_left", self._status, "client_left", transcript)
+            if not reply.is_gone:
+                raise cut_short() from None
         except Refusal as refusal:
             # Of a body that is looked at on its way, as too long.
             self._attempt_error = refusal.code
@@ -317,21 +318,27 @@ class Passage:
             raise
 
     async def _in_time(self, reply: Reply, transcript: Transcript, timeout_s: float) -> None:
-        """Dispatch and relay. Raises TimeoutError when that takes longer than the client may wait."""
+        """Dispatch and relay.
+
+        Raises TimeoutError when that takes longer than the client may wait, ClientLeft when nobody
+        waits any more.
+        """
         task = asyncio.current_task()
         assert task is not None
         deadlines = self._means.deadlines
-        deadlines.arm(task, timeout_s)
+        drains = self._means.limits.drains_when_client_gone
+        deadlines.arm(task, timeout_s, None if drains else reply)
         try:
             if self._course is None:
                 await self._dispatch(reply, transcript, timeout_s)
             else:
                 await self._in_turn(self._course, reply, transcript, timeout_s)
         except asyncio.CancelledError:
-            if not deadlines.disarm(task):
+            reason = deadlines.disarm(task)
+            if reason is None:
                 raise
             task.uncancel()
-            raise TimeoutError from None
+            raise reason from None
         finally:
             deadlines.disarm(task)
 
@@ -367,6 +374,8 @@ class Passage:
             failed = self._attempt_facts()
             if following.wait_s:
                 await asyncio.sleep(following.wait_s)
+            if reply.is_gone:
+                raise ClientLeft
             self._earlier = (*self._earlier, failed)
             leg = following
             self._head_for(leg.stop)
@@ -576,17 +585,24 @@ class Passage:
             document = usage_only(content)
             if document is not None and not limits.keeps_bodies:
                 request, kept = self._without_request(request), without_content(kept, content)
-        self._record("answered", status, None, request, kept, down.content_type, document)
+        outcome: Outcome = "answered"
+        is_good = status == 200
+        if reply.is_gone:
+            outcome, status = "client_left", 0
+        error = None if outcome == "answered" else outcome
+        self._record(outcome, status, error, request, kept, down.content_type, document)
+        if self._keeper is not None:
+            down.headers.append(CACHE_MISS)
+            if is_good:
+                self._keeper.keep(down.content_type, content, is_stream=False)
+        if outcome != "answered":
+            return
         headers = down.headers
         if down.length is not None and self._inbound.method == "HEAD":
             headers.append((b"content-length", down.length))
         elif status not in _BODILESS:
             headers.append((b"content-length", b"%d" % len(content)))
         self._status = status
-        if self._keeper is not None:
-            headers.append(CACHE_MISS)
-            if status == 200:
-                self._keeper.keep(down.content_type, content, is_stream=False)
         await reply.whole(status, headers, content)
 
     async def _relay(
