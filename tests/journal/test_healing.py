@@ -5,12 +5,14 @@ import json
 from pathlib import Path
 
 import pytest
-from journal.conftest import Writer, quick, shipping, until
+from journal.conftest import Writer, open_journal, quick, shipping, until
 from journal.reference_meter import ReferenceMeter
 from journal.resetting_proxy import ResettingProxy
 from support.stores import NatsServer
 
 from contracts.subjects import EXCHANGES_STREAM, resend_subject
+from gateway.adapters.nats_bus import NatsBus
+from gateway.ports import BusUnavailable
 from runtime.settings import Duration
 
 NEVER = Duration(3600)
@@ -168,3 +170,48 @@ async def test_requests_to_send_again_are_bounded(
         assert meter.next_seq > meter_seq
         assert journal.counts.resends_asked == 1
         writer.assert_booked_in_order(meter)
+
+
+class HeardTooLate:
+    """The real bus; while `is_held`, what was published is acknowledged to nobody."""
+
+    def __init__(self, bus: NatsBus) -> None:
+        self._bus = bus
+        self.is_held = False
+        self.arrived = 0
+        self.released = asyncio.Event()
+        self.position = bus.position
+        self.on_resend = bus.on_resend
+
+    async def publish(self, subject: str, content: bytes, headers: dict[str, str]) -> None:
+        await self._bus.publish(subject, content, headers)
+        if self.is_held:
+            self.arrived += 1
+            await self.released.wait()
+            raise BusUnavailable("no answer")
+
+
+async def test_what_is_booked_counts_as_shipped_without_an_acknowledgement(
+    directory: Path, nats_server: NatsServer, meter: ReferenceMeter
+) -> None:
+    """A lane that falls quiet then does not say for ever that it holds what was not shipped."""
+    settings = quick(journal_lanes=1, resend_after=NEVER)
+    async with NatsBus.open(nats_server.url, ack_timeout_s=5) as real:
+        bus = HeardTooLate(real)
+        journal = open_journal(directory, settings)
+        journal.start(bus)
+        try:
+            writer = Writer(journal)
+            await _ship_some(writer, 1)
+            bus.is_held = True
+            writer.write(1)
+            await until(lambda: bus.arrived == 1)
+            await meter.run_until(lambda: len(meter.payloads()) == writer.total)
+            # Long enough to have seen the checkpoint.
+            await asyncio.sleep(10 * settings.booked_poll)
+            bus.is_held = False
+            bus.released.set()
+            await until(lambda: journal.oldest_unshipped_age_s() is None)
+            assert bus.arrived == 1
+        finally:
+            await journal.stop(0.0)

@@ -72,6 +72,9 @@ class Pump:
             if self._is_behind_booked():
                 # Booked meanwhile, from the stream's other copies; the file may be gone already.
                 await self.go_to(self.source.booked)
+            if self.next >= self.source.end:
+                # Also when a parcel arrived whose acknowledgement did not: it is booked.
+                self.source.unshipped_since = None
             parcel, count_after = await self._next_parcel()
             if parcel is None:
                 if self._is_behind_booked():
