@@ -59,7 +59,7 @@ PROOFS: Final[Sequence[Proof]] = (
     Proof(
         "long pause metering-consumer",
         "checkpoints are compared and set",
-        stages.fault("long pause metering-consumer", times=2),
+        stages.fault("long pause metering-consumer", times=4),
         _DOUBLED,
     ),
     Proof("reset nats", _SENT_AGAIN, stages.fault("reset nats", times=3), _LOST),
