@@ -14,8 +14,9 @@ import msgspec
 
 from contracts.exchange import Attempt, Body, Outcome
 from gateway.dispatch.deadlines import Deadlines
-from gateway.dispatch.headers import Down, redacted
+from gateway.dispatch.headers import Down
 from gateway.dispatch.keeping import CACHE_MISS, Gathered, Keeper
+from gateway.dispatch.redaction import StreamRedactor, redacted, redacted_headers
 from gateway.dispatch.relay import Transcript, UsageStripper
 from gateway.dispatch.uploads import Kept, Upload
 from gateway.endpoints.forms import FormReader, known_so_far
@@ -481,10 +482,13 @@ class Passage:
         try:
             self._first_byte_us = self._exchange.elapsed_us()
             self._attempt_status = response.status
-            down = Down(response.headers, _id_text(self._exchange.event_id))
+            down = Down(
+                redacted_headers(response.headers, target.secrets),
+                _id_text(self._exchange.event_id),
+                is_error=response.status >= 400,
+            )
             self._request_id = down.upstream_request_id
             if response.status >= 400:
-                down.redact(target.secrets)
                 if speaks_against(response.status):
                     retry_after_s = retry_after_of(_value_of(response.headers, b"retry-after"))
                     means.health.failed(target.ref.setting_id, response.status, retry_after_s)
@@ -618,6 +622,7 @@ class Passage:
         counters = means.counters
         limits = means.limits
         stripper = UsageStripper(limits.stream_hold_bytes_max) if strips else None
+        redactor = StreamRedactor(self._target.secrets)
         pieces = response.chunks() if self._course is None else await self._begun(response)
         gathered = None
         if self._keeper is not None:
@@ -630,9 +635,10 @@ class Passage:
         counters.streams_open += 1
         outcome: Outcome = "answered"
         try:
-            async for content in pieces:
+            async for piece in pieces:
                 if self._exchange.first_byte_us is None:
                     self._exchange.first_byte_us = self._exchange.elapsed_us()
+                content = redactor.feed(piece)
                 transcript.add(content)
                 if reply.is_gone:
                     outcome = "client_left"
@@ -645,13 +651,15 @@ class Passage:
                     if gathered is not None:
                         gathered.add(passed)
                     await reply.piece(passed)
+            rest = redactor.finish()
+            transcript.add(rest)
             if stripper is not None:
-                rest = stripper.finish()
-                if rest and not reply.is_gone:
-                    if gathered is not None:
-                        gathered.add(rest)
-                    await reply.piece(rest)
+                rest = stripper.feed(rest) + stripper.finish()
                 transcript.document = stripper.document
+            if rest and not reply.is_gone:
+                if gathered is not None:
+                    gathered.add(rest)
+                await reply.piece(rest)
             if reply.is_gone:
                 outcome = "client_left"
             error = "client_left" if outcome == "client_left" else None

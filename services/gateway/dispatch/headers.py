@@ -36,8 +36,8 @@ class Down:
 
     __slots__ = ("_is_error", "content_type", "headers", "length", "upstream_request_id")
 
-    def __init__(self, headers: HeaderPairs, request_id: bytes) -> None:
-        self._is_error = False
+    def __init__(self, headers: HeaderPairs, request_id: bytes, *, is_error: bool) -> None:
+        self._is_error = is_error
         self.content_type = ""
         self.length: bytes | None = None
         self.upstream_request_id: str | None = None
@@ -63,11 +63,6 @@ class Down:
             ]
         self.headers = passed
 
-    def redact(self, secrets: tuple[bytes, ...]) -> None:
-        """Of an error: a provider that repeats our credential must not tell it to our client."""
-        self._is_error = True
-        self.headers = [(name, redacted(value, secrets)) for name, value in self.headers]
-
     @property
     def length_bytes(self) -> int | None:
         """How long the body is, None when only its end tells."""
@@ -89,11 +84,3 @@ class Down:
         An error is not, whatever its type says: it is read whole, and searched for credentials.
         """
         return not self._is_error and self.content_type[:17].lower() == "text/event-stream"
-
-
-def redacted(content: bytes, secrets: tuple[bytes, ...]) -> bytes:
-    """The content with every secret starred out."""
-    for secret in secrets:
-        if secret in content:
-            content = content.replace(secret, b"*" * 8)
-    return content
