@@ -22,6 +22,8 @@ from gateway.dispatch.uploads import Kept, Upload
 from gateway.endpoints.forms import FormReader, known_so_far
 from gateway.identity.query import without_credentials
 from gateway.ports import (
+    ConnectFailed,
+    ConnectTimedOut,
     HeaderPairs,
     JournalUnavailable,
     ResetBeforeResponse,
@@ -198,6 +200,7 @@ class Passage:
         "_status",
         "_target",
         "_turned_down",
+        "is_sent",
     )
 
     def __init__(
@@ -249,6 +252,7 @@ class Passage:
         self._first_byte_us: int | None = None
         self._request_id: str | None = None
         self._dispatched_us = 0
+        self.is_sent = False
 
     async def run(self, reply: Reply, timeout_s: float) -> None:
         """Raises Refusal while nothing has gone out; afterwards a broken answer is an exception."""
@@ -285,14 +289,14 @@ class Passage:
             outcome: Outcome = "timed_out" if error.is_timeout else "upstream_failed"
             await self._fail(outcome, _upstream_refusal(error), transcript, reply)
         except TimeoutError:
-            self._attempt_error = "proxy_timeout"
+            self._attempt_error = "proxy_timeout" if self.is_sent else ConnectTimedOut.code
             refusal = Refusal(
                 504, "api_error", "upstream_timeout", "the provider did not answer in time"
             )
             await self._fail("timed_out", refusal, transcript, reply)
         except ClientLeft:
             # In the middle of its body, or while it waited: nothing more is asked of a provider.
-            self._attempt_error = self._attempt_error or "client_left"
+            self._attempt_error = self._attempt_error or self._given_up("client_left")
             self._complete("client_left", self._status, "client_left", transcript)
             if not reply.is_gone:
                 raise cut_short() from None
@@ -306,7 +310,7 @@ class Passage:
             raise
         except asyncio.CancelledError:
             # Guarantee 3 on a stop: the record says why there is no whole answer.
-            self._attempt_error = self._attempt_error or "shutting_down"
+            self._attempt_error = self._attempt_error or self._given_up("shutting_down")
             self._complete("shutting_down", self._status or 503, "shutting_down", transcript)
             if self._status:
                 await self._say(shutting_down(), reply)
@@ -403,7 +407,7 @@ class Passage:
             async with asyncio.timeout(leg.timeout_s) as self._limit:
                 await self._dispatch(reply, transcript, timeout_s)
         except TimeoutError:
-            raise StepTimedOut from None
+            raise (StepTimedOut if self.is_sent else ConnectTimedOut) from None
         finally:
             health.end(setting_id)
 
@@ -476,7 +480,9 @@ class Passage:
             body if upload is None else upload.pieces(),
             timeout_s,
             content_length=None if upload is None else upload.sent_length,
+            trail=self,
         )
+        self.is_sent = False
         self._dispatched_us = self._exchange.elapsed_us()
         response = await means.upstream.send(request)
         try:
@@ -800,6 +806,10 @@ class Passage:
         exchange.call = msgspec.structs.replace(
             call, request_bytes=incoming.upload.kept.length_bytes
         )
+
+    def _given_up(self, reason: str) -> str:
+        """The code of an attempt that was ended from here: what was never sent costs nothing."""
+        return reason if self.is_sent else ConnectFailed.code
 
     def _attempt_facts(self) -> Attempt:
         """The attempt that is under way, or has just failed, as it is recorded."""

@@ -18,6 +18,15 @@ class Origin(msgspec.Struct, frozen=True):
     port: int
 
 
+class Trail(Protocol):
+    """How far a request has come, for those who give it up.
+
+    `is_sent` is set once bytes of it may have left: before that it can have cost nothing.
+    """
+
+    is_sent: bool
+
+
 class UpstreamRequest(msgspec.Struct, frozen=True):
     """One request as it goes on the wire.
 
@@ -27,7 +36,7 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
     the head and for each further piece of the body. `is_repeatable` says that sending twice does no
     harm (a retry on a stale connection is allowed even after bytes were written). An iterator is
     read once; one that yields another number of bytes than it should closes the connection, and
-    what it raises `send` raises.
+    what it raises `send` raises. The engine leaves its marks on `trail`.
     """
 
     origin: Origin
@@ -38,6 +47,7 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
     read_timeout_s: float
     is_repeatable: bool = False
     content_length: int | None = None
+    trail: Trail | None = None
 
 
 class UpstreamResponse(Protocol):

@@ -1,7 +1,9 @@
 """Routes: steps in order, retries, what goes on and what is the client's, and what is recorded."""
 
 import json
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -193,6 +195,25 @@ def test_a_step_that_is_silent_for_too_long_is_left(
     assert answer.status_code == 200
     attempts = completed(bus, routes.custom_id).attempts
     assert [one.error for one in attempts] == ["step_timeout", None]
+
+
+@pytest.mark.parametrize("whose", ["step", "exchange"])
+def test_time_that_ends_before_there_is_a_connection_costs_nothing(
+    routes: Routes, bus: NatsServer, whose: str
+):
+    """The provider cannot bill what never reached it, whichever clock ran out."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as full:
+        for _ in range(4):
+            waiting = full.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        routes.make(url, dead(), step(timeout="200ms" if whose == "step" else "1m"))
+        answer = routes.ask(**{"x-request-timeout": "200ms" if whose == "exchange" else "1m"})
+
+    assert answer.status_code == 504
+    event = completed(bus, routes.custom_id)
+    assert (event.outcome, event.attempts[0].error) == ("timed_out", "connect_timeout")
 
 
 def test_a_stream_fails_over_until_its_first_byte(routes: Routes, provider: str, bus: NatsServer):

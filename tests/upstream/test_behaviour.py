@@ -692,6 +692,37 @@ async def test_a_handshake_that_never_ends_times_out(serve: Serve, open_engine: 
     assert caught.value.is_timeout
 
 
+class Mark:
+    """How far a request has come."""
+
+    is_sent = False
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_request_that_is_given_up_tells_whether_it_was_sent(
+    serve: Serve, upstream: Upstream, scheme: str
+) -> None:
+    """Nothing of it is while a handshake hangs; all of it may be once there is a connection."""
+    was_reached = asyncio.Event()
+
+    async def silent(peer: Peer) -> None:
+        if scheme == "http":
+            await peer.request()
+        was_reached.set()
+        await peer.gone()
+
+    server = await serve(silent)
+    mark = Mark()
+    request = ask(Origin(scheme, "127.0.0.1", server.port))
+    sending = asyncio.create_task(upstream.send(msgspec.structs.replace(request, trail=mark)))
+    await was_reached.wait()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+
+    assert mark.is_sent is (scheme == "http")
+
+
 @pytest.mark.parametrize(
     "answer",
     [b"", b"HTTP/1.1 200 OK\r\nConte", b"HTTP/1.1 100 Continue\r\n\r\n"],

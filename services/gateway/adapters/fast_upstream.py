@@ -86,11 +86,11 @@ class FastUpstream:
         else:
             is_written = connection.write((head, body))
         if is_written:
+            if request.trail is not None:
+                request.trail.is_sent = True
             return response, None
         connection.abort()
-        error = ResetBeforeResponse("the connection had ended before the request was written")
-        error.sent_nothing = True
-        return response, error
+        return response, ConnectFailed("the connection had ended before the request was written")
 
     def _make_pool(self, origin: Origin) -> OriginPool:
         if self._is_closed:

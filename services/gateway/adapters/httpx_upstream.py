@@ -26,6 +26,7 @@ from gateway.ports import (
 
 _ORIGINS_MAX = 256
 _VERSIONS = (b"HTTP/1.1", b"HTTP/2", b"HTTP/1.0")
+_SENDING = "send_request_headers.started"
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
 
@@ -100,6 +101,13 @@ class HttpxUpstream:
                 "read": request.read_timeout_s,
             },
         }
+        trail = request.trail
+        if trail is not None:
+
+            async def mark(step: str, _: object) -> None:
+                trail.is_sent = trail.is_sent or step.endswith(_SENDING)
+
+            extensions["trace"] = mark
         host = origin.host
         if self._check_address is not None and needs_proxy(settings, origin):
             # Names are the proxy's to resolve.
