@@ -243,6 +243,7 @@ class Corridor:
             await self._answer(exchange, reply, answer, head, principal)
             return
         if kept is not None:
+            call = msgspec.structs.replace(call, model=kept.model or call.model)
             exchange = self._exchange(
                 inbound, endpoint, principal, call, head, body_bytes, event_id, self._lane()
             )

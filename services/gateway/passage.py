@@ -4,6 +4,7 @@ The guarantees named in `exchange` are kept here, at the numbered comments.
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -129,6 +130,13 @@ async def body_in_event(content: bytes, bytes_max: int) -> Body:
     return await asyncio.to_thread(body_for_event, content, bytes_max)
 
 
+async def _without_content(body: Body, content: bytes) -> Body:
+    """A body without its content; long ones are hashed in a thread."""
+    if body.sha256 is None and len(content) > _THREAD_BYTES:
+        return await asyncio.to_thread(without_content, body, content)
+    return without_content(body, content)
+
+
 def metering_unavailable() -> Refusal:
     """503: nothing can be kept at the moment."""
     return Refusal(
@@ -152,10 +160,16 @@ async def edited(edit: Callable[[bytes], bytes], body: bytes) -> bytes:
     return await asyncio.to_thread(edit, body) if len(body) > _THREAD_BYTES else edit(body)
 
 
-def _upstream_refusal(error: UpstreamError) -> Refusal:
+def _upstream_refusal(error: UpstreamError, retry_after_s: float | None) -> Refusal:
     if error.is_timeout:
         return Refusal(504, "api_error", "upstream_timeout", "the provider did not answer in time")
-    return Refusal(502, "api_error", "upstream_unavailable", "the provider gave no usable answer")
+    return Refusal(
+        502,
+        "api_error",
+        "upstream_unavailable",
+        "the provider gave no usable answer",
+        retry_after_s=None if retry_after_s is None else math.ceil(retry_after_s),
+    )
 
 
 class _Answer(NamedTuple):
@@ -196,6 +210,7 @@ class Passage:
         "_principal",
         "_query",
         "_request_id",
+        "_retry_after_s",
         "_sent",
         "_status",
         "_target",
@@ -239,6 +254,7 @@ class Passage:
         self._kept: Kept | None = None
         self._query: bytes | None = None
         self._earlier: tuple[Attempt, ...] = ()
+        self._retry_after_s: float | None = None
         self._head = head
         self._body = body
         self._sent = sent
@@ -287,7 +303,9 @@ class Passage:
             self._attempt_error = error.code
             self._note_failure(error)
             outcome: Outcome = "timed_out" if error.is_timeout else "upstream_failed"
-            await self._fail(outcome, _upstream_refusal(error), transcript, reply)
+            await self._fail(
+                outcome, _upstream_refusal(error, self._retry_after_s), transcript, reply
+            )
         except TimeoutError:
             self._attempt_error = "proxy_timeout" if self.is_sent else ConnectTimedOut.code
             refusal = Refusal(
@@ -416,6 +434,9 @@ class Passage:
         if not course.turns_down(response.status):
             return
         retry_after_s = retry_after_of(_value_of(response.headers, b"retry-after"))
+        if retry_after_s is not None:
+            heard_s = self._retry_after_s
+            self._retry_after_s = retry_after_s if heard_s is None else min(retry_after_s, heard_s)
         self._following = course.after(None, time.monotonic(), retry_after_s)
         if course.keeps_last_answer:
             if self._following is None:
@@ -569,11 +590,11 @@ class Passage:
             return self._incoming.upload.kept.body()
         return await body_in_event(self._body, self._means.limits.event_body_bytes_max)
 
-    def _without_request(self, request: Body) -> Body:
+    async def _without_request(self, request: Body) -> Body:
         """The same without its content."""
         if self._incoming is not None:
             return self._incoming.upload.kept.body(keeps_content=False)
-        return without_content(request, self._body)
+        return await _without_content(request, self._body)
 
     async def _answer(self, response: UpstreamResponse, down: Down, reply: Reply) -> None:
         """An answer that is no stream: read whole, recorded, then sent in one go."""
@@ -594,7 +615,8 @@ class Passage:
         if not limits.keeps_bodies or kept.sha256 is not None:
             document = usage_only(content)
             if document is not None and not limits.keeps_bodies:
-                request, kept = self._without_request(request), without_content(kept, content)
+                request = await self._without_request(request)
+                kept = await _without_content(kept, content)
         outcome: Outcome = "answered"
         is_good = status == 200
         if reply.is_gone:
@@ -604,7 +626,7 @@ class Passage:
         if self._keeper is not None:
             down.headers.append(CACHE_MISS)
             if is_good:
-                self._keeper.keep(down.content_type, content, is_stream=False)
+                self._keeper.keep(down.content_type, content, self._model, is_stream=False)
         if outcome != "answered":
             return
         headers = down.headers
@@ -674,7 +696,7 @@ class Passage:
             if outcome == "answered":
                 whole = None if gathered is None else gathered.whole()
                 if whole is not None and self._keeper is not None:
-                    self._keeper.keep(down.content_type, whole, is_stream=True)
+                    self._keeper.keep(down.content_type, whole, self._model, is_stream=True)
                 await reply.end()
         finally:
             self._is_client_gone = reply.is_gone
@@ -688,8 +710,8 @@ class Passage:
         kept = transcript.body()
         document = transcript.usage_document()
         if document is not None and not limits.keeps_bodies:
-            request = self._without_request(request)
-            kept = without_content(kept, kept.content)
+            request = await self._without_request(request)
+            kept = await _without_content(kept, kept.content)
         self._record(outcome, self._status, error, request, kept, content_type, document)
 
     async def _say(self, refusal: Refusal, reply: Reply) -> None:

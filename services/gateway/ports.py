@@ -164,11 +164,12 @@ class ResponseTooLarge(UpstreamError):
 
 
 class CachedAnswer(msgspec.Struct, frozen=True, array_like=True):
-    """A whole answer of status 200, as it went to the client."""
+    """A whole answer of status 200, as it went to the client, and the model that was asked."""
 
     content_type: str
     is_stream: bool
     content: bytes
+    model: str = ""
 
 
 class ResponseCache(Protocol):

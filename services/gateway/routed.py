@@ -49,10 +49,13 @@ class RouteKeeper:
         """What was kept of such a call before."""
         return await self._cache.get(self._key)
 
-    def keep(self, content_type: str, content: bytes, *, is_stream: bool) -> None:
+    def keep(
+        self, content_type: str, content: bytes, model: str | None, *, is_stream: bool
+    ) -> None:
         """A whole answer of status 200. One that is none after all is not kept."""
         if len(content) <= self.bytes_max and (is_stream or is_good(content)):
-            answer = CachedAnswer(content_type or "application/json", is_stream, content)
+            content_type = content_type or "application/json"
+            answer = CachedAnswer(content_type, is_stream, content, model or "")
             self._cache.put(self._key, answer, self._ttl_s)
 
 

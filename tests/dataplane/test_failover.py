@@ -150,6 +150,19 @@ def test_who_failed_rests(pair: Pair, echo: EchoProvider, second: EchoProvider):
     assert (len(echo.heard), len(second.heard)) == (1, 4)
 
 
+def test_when_all_are_busy_the_client_is_told_how_long(
+    pair: Pair, echo: EchoProvider, second: EchoProvider
+):
+    """The shortest time that any of them asked for."""
+    echo.tell(b'{"error":{}}', status=429, retry_after="30")
+    second.tell(b'{"error":{}}', status=429, retry_after="6.2")
+    pair.make(echo.url, second.url)
+
+    answer = pair.ask()
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (502, "7")
+
+
 def test_when_all_rest_they_are_asked_all_the_same(
     pair: Pair, echo: EchoProvider, second: EchoProvider
 ):

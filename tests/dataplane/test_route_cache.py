@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.body_provider import Request, body_provider, plain
 from support.echo_provider import EchoProvider
 from support.events import completed
 from support.programs import Gateway
@@ -142,6 +143,26 @@ def test_the_same_call_is_answered_without_the_provider(
     assert (event.is_cache_hit, event.attempts, event.status) == (True, (), 200)
     assert event.route_id == cached.id
     assert event.response.content == ANSWER
+
+
+async def test_a_kept_answer_is_booked_as_of_the_model_that_gave_it(
+    gateway: Gateway, bus: NatsServer
+):
+    """Not as of the route's first step, which had none to give."""
+
+    async def second_only(request: Request, writer: asyncio.StreamWriter) -> None:
+        is_second = b'"of-second"' in await request.read()
+        writer.write(plain(ANSWER) if is_second else plain(b"{}", status=b"503 Busy"))
+
+    steps = [{"provider": "openai", "model": model} for model in ("of-first", "of-second")]
+    async with body_provider(second_only) as provider:
+        cached = await asyncio.to_thread(Cached, gateway, provider.url, "second", "1h", steps)
+        await asyncio.to_thread(cached.until_hit)
+        await asyncio.to_thread(cached.ask, **{"x-custom-event-id": "hit-of-second"})
+
+    event = await asyncio.to_thread(completed, bus, "hit-of-second")
+    assert event.is_cache_hit
+    assert event.call.model_asked == "of-second"
 
 
 def test_writing_the_same_body_otherwise_is_the_same_call(cached: Cached):

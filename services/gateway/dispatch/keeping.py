@@ -32,8 +32,10 @@ class Keeper(Protocol):
 
     bytes_max: int
 
-    def keep(self, content_type: str, content: bytes, *, is_stream: bool) -> None:
-        """A whole answer of status 200. Returns at once."""
+    def keep(
+        self, content_type: str, content: bytes, model: str | None, *, is_stream: bool
+    ) -> None:
+        """A whole answer of status 200, of the model that was asked. Returns at once."""
         ...
 
 
