@@ -121,11 +121,11 @@ def _openai(body: bytes) -> Call:
     _check_one_model(body, read)
     return Call(
         model=_model(_text(read.model)),
-        is_streaming=bytes(read.stream) == b"true",
-        user_id=user_in_books(_text(read.user)),
-        asks_usage=_asks_usage(bytes(read.stream_options)),
+        is_streaming=_is_true(read.stream),
+        user_id=None if read.user is _ABSENT else user_in_books(_text(read.user)),
+        asks_usage=read.stream_options is not _ABSENT and _asks_usage(bytes(read.stream_options)),
         other_models=_others(read),
-        is_deferred=read.background is not _ABSENT and bytes(read.background) == b"true",
+        is_deferred=_is_true(read.background),
     )
 
 
@@ -136,7 +136,7 @@ def _anthropic(body: bytes) -> Call:
     user = _text(_decode_metadata(metadata).user_id) if metadata[:1] == b"{" else None
     return Call(
         model=_model(_text(read.model)),
-        is_streaming=bytes(read.stream) == b"true",
+        is_streaming=_is_true(read.stream),
         user_id=user_in_books(user),
         asks_usage=False,
         other_models=_others(read),
@@ -163,7 +163,8 @@ def _check_one_model(body: bytes, read: _Body) -> None:
     if len(body) >= LONG_BYTES:
         searched = without_longest(body, read.messages, read.prompt, read.input)
     lowered = searched.lower()
-    is_escaped = b"\\u00" in lowered and (b"\\u006" in lowered or b"\\u004" in lowered)
+    # The single byte first: it is found, or not, ten times as fast.
+    is_escaped = b"\\" in lowered and (b"\\u006" in lowered or b"\\u004" in lowered)
     if lowered.count(b'"model"') < 2 and not is_escaped:
         return
     names = [_decode_text(name) for name in names_of(body)]
@@ -175,6 +176,10 @@ def _check_one_model(body: bytes, read: _Body) -> None:
             "the model parameter is given more than once",
             param="model",
         )
+
+
+def _is_true(raw: msgspec.Raw) -> bool:
+    return raw is not _ABSENT and bytes(raw) == b"true"
 
 
 def _model(model: str | None) -> str | None:
