@@ -37,9 +37,9 @@ class JournalSettings(msgspec.Struct, frozen=True):
     journal_any_filesystem: Annotated[
         bool, _d("run on NFS, SMB or FUSE, where locks may not hold")
     ] = False
-    journal_keep: Annotated[Duration, _d("a booked segment is kept this much longer")] = Duration(
-        60
-    )
+    journal_keep: Annotated[
+        Duration, _d("a booked segment is kept this much longer, unless the journal is half full")
+    ] = Duration(60)
     journal_fsync_after: Annotated[
         Duration, _d("lag of the oldest unshipped byte from which fsync begins")
     ] = Duration(0.25)
