@@ -19,7 +19,12 @@ _ANY_ORIGIN: Final[HeaderPairs] = [(b"access-control-allow-origin", b"*")]
 _STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode())
     for status in http.HTTPStatus
+    if status.value >= 200
 }
+_OURS: Final = frozenset(
+    {b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"date"}
+)
+"""Said once, by the server: of what a handler says of these only a length is heeded."""
 
 
 class Line(Protocol):
@@ -129,7 +134,10 @@ class ClientRequest:
         while not self.is_whole:
             if self.held_bytes > bytes_max:
                 raise too_large(bytes_max)
-            await self._arrival()
+            # What came before anybody read may have been enough to make the client wait.
+            self._connection.take_more()
+            if not self.is_whole:
+                await self._arrival()
         if self.held_bytes > bytes_max:
             raise too_large(bytes_max)
         return self._take()
@@ -153,7 +161,10 @@ class ClientRequest:
                 await self._arrival()
 
     async def whole(self, status: int, headers: HeaderPairs, body: bytes) -> None:
-        """Status, headers and the body in one go."""
+        """Status, headers and the body in one go.
+
+        Raises ValueError for headers that cannot be sent; then nothing was.
+        """
         if self.is_gone:
             return
         head = self._head(status, headers, len(body))
@@ -168,15 +179,18 @@ class ClientRequest:
         await self._connection.drain()
 
     async def start(self, status: int, headers: HeaderPairs) -> None:
-        """Status and headers; pieces follow."""
+        """Status and headers; pieces follow. Raises ValueError as `whole` does."""
         if not self.is_gone:
             self._connection.write(self._head(status, headers, None))
 
     async def piece(self, body: bytes) -> None:
-        """One piece of the body."""
+        """One piece of the body. Raises ValueError for more than the declared length."""
         if self.is_gone or self._is_bodiless or not body:
             return
         if self._left_bytes is not None:
+            if len(body) > self._left_bytes:
+                # The client would take what is over for the beginning of another answer.
+                raise ValueError("a body that is longer than its declared length")
             self._left_bytes -= len(body)
         if self._is_chunked:
             body = b"%x\r\n%b\r\n" % (len(body), body)
@@ -195,9 +209,14 @@ class ClientRequest:
         self.has_ended = True
 
     @property
-    def is_framed(self) -> bool:
-        """Whether a client can tell a part of this answer from the whole."""
-        return self._is_chunked or self._left_bytes is not None
+    def is_open_ended(self) -> bool:
+        """Whether a client could take a part of this answer for the whole."""
+        return (
+            self.is_started
+            and not self.has_ended
+            and not self._is_chunked
+            and self._left_bytes is None
+        )
 
     def break_off(self) -> None:
         """No more of this answer: its client must not take it for whole."""
@@ -228,33 +247,62 @@ class ClientRequest:
 
         Raises ValueError when a header would be read as several.
         """
-        self.is_started = True
-        self._is_bodiless = self._is_head or status in _BODILESS
-        if not self.is_whole:
-            # What is still to come of the request would be taken for the next one.
-            self.keeps_alive = False
-        length: bytes | None = None
-        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
-        for name, value in (*headers, *self._allowed):
-            if name == b"content-length":
-                length = value
-            lines.append(b"%b: %b\r\n" % (name, value))
+        if self.is_started:
+            raise RuntimeError("an answer begins once")
+        is_bodiless = self._is_head or status in _BODILESS
+        # What is still to come of the request would be taken for the next one.
+        keeps_alive = self.keeps_alive and self.is_whole
+        declared: bytes | None = None
+        lines = [_STATUS_LINES.get(status) or _odd_status_line(status)]
+        for pair in headers:
+            if pair[0] in _OURS:
+                if pair[0] == b"content-length":
+                    declared = pair[1]
+                continue
+            lines.append(b"%b: %b\r\n" % pair)
+        lines += [b"%b: %b\r\n" % pair for pair in self._allowed]
         lines.append(self._connection.date_line())
-        if length is not None:
-            self._left_bytes = None if self._is_bodiless or body_bytes is not None else int(length)
-        elif status not in _BODILESS:
-            if body_bytes is not None:
-                lines.append(b"content-length: %d\r\n" % body_bytes)
-            elif self._is_http_11:
-                self._is_chunked = not self._is_head
-                lines.append(b"transfer-encoding: chunked\r\n")
-            else:
-                self.keeps_alive = False
-        if not self.keeps_alive:
+        left_bytes: int | None = None
+        is_chunked = False
+        if body_bytes is not None and not is_bodiless:
+            lines.append(b"content-length: %d\r\n" % body_bytes)
+        elif status == 204:
+            pass
+        elif declared is not None:
+            # As it is: of an answer to HEAD it is the length of the body that there would be.
+            length_bytes = _length(declared)
+            lines.append(b"content-length: %d\r\n" % length_bytes)
+            left_bytes = None if is_bodiless else length_bytes
+        elif status == 304:
+            pass
+        elif body_bytes is not None:
+            lines.append(b"content-length: %d\r\n" % body_bytes)
+        elif self._is_http_11:
+            is_chunked = not is_bodiless
+            lines.append(b"transfer-encoding: chunked\r\n")
+        else:
+            keeps_alive = False
+        if not keeps_alive:
             lines.append(b"connection: close\r\n")
         elif not self._is_http_11:
             lines.append(b"connection: keep-alive\r\n")
         head = b"".join(lines)
         if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines):
             raise ValueError("a header with a line break in it")
+        self.is_started = True
+        self.keeps_alive = keeps_alive
+        self._is_bodiless, self._is_chunked = is_bodiless, is_chunked
+        self._left_bytes = left_bytes
         return head + b"\r\n"
+
+
+def _odd_status_line(status: int) -> bytes:
+    if not 200 <= status <= 999:
+        raise ValueError(f"{status} is no status of an answer")
+    return b"HTTP/1.1 %d \r\n" % status
+
+
+def _length(declared: bytes) -> int:
+    if not declared.isdigit():
+        raise ValueError("a length that is none")
+    return int(declared)

@@ -49,7 +49,7 @@ class HttpServer:
 
     def enter(self, connection: ClientConnection) -> bool:
         """Whether there is room for one more."""
-        if len(self._connections) >= self._limits.connections_max:
+        if self.is_closing or len(self._connections) >= self._limits.connections_max:
             return False
         self._connections.add(connection)
         return True

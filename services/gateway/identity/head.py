@@ -6,8 +6,8 @@ from typing import Final
 from gateway.ports import HeaderPairs
 from gateway.values import Head, Refusal
 
-# Hop-by-hop (RFC 9110 §7.6.1), framing, credentials of ours in any dialect, our own switches, and
-# what is looked at before it goes on.
+# Hop-by-hop (RFC 9110 §7.6.1), framing, credentials of ours in any dialect, our own switches, other
+# names for the method, of which the price depends, and what is looked at before it goes on.
 _LOOKED_AT: Final = frozenset(
     {
         b"host",
@@ -33,6 +33,14 @@ _LOOKED_AT: Final = frozenset(
         b"x-request-id",
         b"cookie",
         b"origin",
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-method-override",
+        b"sec-websocket-accept",
+        b"sec-websocket-extensions",
+        b"sec-websocket-key",
+        b"sec-websocket-protocol",
+        b"sec-websocket-version",
     }
 )
 _USUAL_CONNECTION: Final = frozenset({b"keep-alive", b"close", b""})
