@@ -15,7 +15,7 @@ _COPIED_BYTES_MAX: Final = 65_536
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS: Final = frozenset({204, 304})
-_ANY_ORIGIN: Final[HeaderPairs] = [(b"access-control-allow-origin", b"*")]
+_ANY_ORIGIN: Final = [b"access-control-allow-origin: *\r\n"]
 _STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode())
     for status in http.HTTPStatus
@@ -126,7 +126,7 @@ class ClientRequest:
 
     def for_origin(self, origin: bytes) -> None:
         """The answer is for a page of this origin."""
-        self._allowed = [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
+        self._allowed = [b"access-control-allow-origin: %b\r\n" % origin, b"vary: origin\r\n"]
 
     async def read_body(self, bytes_max: int) -> bytes:
         """The request body. Raises Refusal (413) past the limit, ClientLeft when it is cut."""
@@ -260,7 +260,7 @@ class ClientRequest:
                     declared = pair[1]
                 continue
             lines.append(b"%b: %b\r\n" % pair)
-        lines += [b"%b: %b\r\n" % pair for pair in self._allowed]
+        lines += self._allowed
         lines.append(self._connection.date_line())
         left_bytes: int | None = None
         is_chunked = False
