@@ -48,7 +48,7 @@ from gateway.dispatch.spool import SpoolDirectory
 from gateway.endpoints.registry import Registry
 from gateway.exchange import Corridor
 from gateway.listing import Listing
-from gateway.passage import Limits, Means
+from gateway.means import Limits, Means
 from gateway.ports import Sealer, Upstream
 from gateway.providers.registry import PROVIDERS
 from gateway.recording.journal import Journal

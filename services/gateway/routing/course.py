@@ -6,7 +6,6 @@ from typing import NamedTuple, Protocol
 from gateway.ports import UpstreamError
 from gateway.routing.attempts import Schedule, is_retryable
 from gateway.routing.health import speaks_against
-from gateway.routing.plan import Choice
 from gateway.values import Endpoint, Target
 
 
@@ -58,11 +57,12 @@ class Course(Protocol):
 class Trip(NamedTuple):
     """Where a call goes first, how the body is made that goes there, and where it goes on to.
 
-    `edit` raises Refusal for a body that it cannot edit.
+    `edit` raises Refusal for a body that it cannot edit; None where it goes as it came. `course`
+    begins with `first`; None where a call goes nowhere else.
     """
 
-    choice: Choice
-    edit: Callable[[bytes], bytes]
+    first: Stop
+    edit: Callable[[bytes], bytes] | None
     course: Course | None
 
 

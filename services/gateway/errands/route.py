@@ -14,8 +14,8 @@ import msgspec
 
 from contracts.config.routes import Route, RouteStep
 from contracts.durations import parse_go_duration
+from gateway.asked import Asked
 from gateway.configuration.snapshot import Snapshot
-from gateway.dispatch.keeping import is_good
 from gateway.endpoints import bodies
 from gateway.endpoints.azure import can_report_usage
 from gateway.endpoints.canonical import canonical_digest
@@ -23,48 +23,22 @@ from gateway.endpoints.members import Members, check_writable, members_of, with_
 from gateway.endpoints.splices import ask_usage
 from gateway.entitlements.access import check_call
 from gateway.identity.query import without_credentials
-from gateway.passage import Means
-from gateway.ports import CachedAnswer, HeaderPairs, ResponseCache
+from gateway.means import Means
+from gateway.ports import HeaderPairs
 from gateway.routing.attempts import Schedule, Step
 from gateway.routing.balance import in_order
 from gateway.routing.course import RouteCourse, Stop, Trip
-from gateway.routing.plan import Choice
-from gateway.values import Call, Endpoint, Inbound, Principal, Refusal, Target
+from gateway.values import Call, Endpoint, Principal, Refusal, Target
 
 _NS: Final = 1_000_000_000
 _ASKING_HEADERS: Final = frozenset({b"anthropic-version", b"anthropic-beta", b"openai-beta"})
 """Of the request: they decide what kind of answer comes."""
 
 
-class RouteKeeper:
-    """Keeps the answer of one call for as long as its route says."""
-
-    def __init__(self, cache: ResponseCache, key: bytes, ttl_s: float) -> None:
-        self.bytes_max = cache.bytes_max
-        self._cache = cache
-        self._key = key
-        self._ttl_s = ttl_s
-
-    async def kept(self) -> CachedAnswer | None:
-        """What was kept of such a call before."""
-        return await self._cache.get(self._key)
-
-    def keep(
-        self, content_type: str, content: bytes, model: str | None, *, is_stream: bool
-    ) -> None:
-        """A whole answer of status 200. One that is none after all is not kept."""
-        if len(content) <= self.bytes_max and (is_stream or is_good(content)):
-            content_type = content_type or "application/json"
-            answer = CachedAnswer(content_type, is_stream, content, model or "")
-            self._cache.put(self._key, answer, self._ttl_s)
-
-
 class RouteErrand:
-    """A call of the route that its path names.
+    """A call of the route that its path names."""
 
-    `endpoint` is what the route's calls ask for. `keeps_s` is for how long answers are kept, in
-    seconds; 0 when they are not.
-    """
+    takes_pieces = False
 
     def __init__(self, endpoint: Endpoint, principal: Principal, snapshot: Snapshot) -> None:
         """Raises Refusal: 404 when there is no such route, 401 for a key that may not use it."""
@@ -85,21 +59,15 @@ class RouteErrand:
         model = call.model or self._route.steps[0].model
         return msgspec.structs.replace(call, model=model, hides_model=False)
 
-    def trip(
-        self,
-        principal: Principal,
-        call: Call,
-        snapshot: Snapshot,
-        inbound: Inbound,
-        means: Means,
-        timeout_s: float,
-    ) -> Trip:
+    def trip(self, asked: Asked, means: Means) -> Trip:
         """The steps that this key, for this user, may take, each with its settings in their order.
 
         Raises Refusal when there is none: 403 for models and users, 401 without a setting, 400 when
         the steps speak another dialect.
         """
         route, endpoint = self._route, self.endpoint
+        call, inbound, principal = asked.call, asked.inbound, asked.principal
+        snapshot = asked.snapshot
         refusal: Refusal | None = None
         steps: list[Step] = []
         stops: list[list[Stop]] = []
@@ -138,16 +106,16 @@ class RouteErrand:
             for step_stops in stops
             for stop in step_stops
         )
-        schedule = Schedule(steps, time.monotonic() + timeout_s, means.draw)
+        schedule = Schedule(steps, time.monotonic() + asked.timeout_s, means.draw)
         names = frozenset(name for step in route.steps for name, _ in _members(step))
         first = stops[0][0]
         return Trip(
-            Choice(first.target, first.model),
+            first,
             partial(_first_body, names=names, first=first),
             RouteCourse(stops, schedule, turns_down_any=route.failover_on == "any"),
         )
 
-    def cache_key(self, principal: Principal, query: bytes, body: bytes) -> bytes:
+    def cache_key(self, asked: Asked, body: bytes) -> bytes:
         """What the same call of the same key has alike; empty when the body's meaning is not clear.
 
         Answers are a key's own: nobody is given what another key was answered. Nor what came from
@@ -157,11 +125,11 @@ class RouteErrand:
             body,
             b"2",
             msgspec.json.encode(self._route),
-            principal.key_id.encode(),
+            asked.principal.key_id.encode(),
             self.endpoint.dialect.encode(),
             msgspec.json.encode(self._destinations),
             b"".join(b"%d:%b%d:%b" % (len(n), n, len(v), v) for n, v in self._headers),
-            query,
+            asked.inbound.query,
         )
 
 

@@ -13,18 +13,18 @@ import msgspec
 
 from contracts.config.provider_settings import RouteConfig
 from contracts.exchange import TextPlaces
+from gateway.asked import Asked
 from gateway.configuration.snapshot import Snapshot
 from gateway.endpoints.bodies import MODEL_CHARS_MAX
 from gateway.endpoints.json_text import members_in
 from gateway.entitlements.access import check_call
 from gateway.entitlements.prices import check_readable
-from gateway.passage import Means
+from gateway.means import Means
 from gateway.ports import Origin
 from gateway.routing.balance import in_order
 from gateway.routing.course import Alternatives, Stop, Trip
-from gateway.routing.plan import Choice
 from gateway.routing.targets import auth_of_custom, parse_origin
-from gateway.values import Call, Endpoint, Inbound, Principal, Refusal, Target
+from gateway.values import Call, Endpoint, Principal, Refusal, Target
 from rating.json_location import Location, NotReadable, parse_location
 
 _DEFAULT_MEMBER: Final = "apikey"
@@ -36,6 +36,7 @@ class CustomErrand:
     """A call of the provider and path that its path names. Its answers are not kept."""
 
     keeps_s = 0.0
+    takes_pieces = False
 
     def __init__(self, endpoint: Endpoint, snapshot: Snapshot) -> None:
         """Raises Refusal (404) when nobody described them."""
@@ -66,20 +67,13 @@ class CustomErrand:
         """What was asked: as it was read."""
         return call
 
-    def trip(
-        self,
-        principal: Principal,
-        call: Call,
-        snapshot: Snapshot,
-        inbound: Inbound,
-        means: Means,
-        timeout_s: float,
-    ) -> Trip:
+    def trip(self, asked: Asked, means: Means) -> Trip:
         """To the settings of this provider, in their order; the next one only when nothing arrived.
 
         Raises Refusal: 401 when the key has no setting with the credential, 403 for models and users.
         """
-        endpoint = self.endpoint
+        endpoint, inbound = self.endpoint, asked.inbound
+        call, principal, snapshot = asked.call, asked.principal, asked.snapshot
         check_readable(principal, call)
         check_call(
             principal,
@@ -96,10 +90,10 @@ class CustomErrand:
             )
         _, _, query = _place_of(self._config.target_url)
         stops = [Stop(target, call.model, endpoint, query, None) for target in targets]
-        course = Alternatives(stops, time.monotonic() + timeout_s, goes_on=False)
-        return Trip(Choice(targets[0], call.model), _as_it_is, course)
+        course = Alternatives(stops, time.monotonic() + asked.timeout_s, goes_on=False)
+        return Trip(stops[0], None, course)
 
-    def cache_key(self, _principal: Principal, _query: bytes, _body: bytes) -> bytes:
+    def cache_key(self, _asked: Asked, _body: bytes) -> bytes:
         """Empty: nothing is kept."""
         return b""
 
@@ -197,10 +191,6 @@ def _place_of(url: str) -> tuple[Origin, bytes, bytes]:
     """Origin, path and query of a URL that was checked when it was described."""
     parts = urlsplit(url)
     return parse_origin(url), (parts.path or "/").encode("ascii"), parts.query.encode("ascii")
-
-
-def _as_it_is(body: bytes) -> bytes:
-    return body
 
 
 def _not_found(message: str) -> Refusal:
