@@ -42,6 +42,16 @@ def test_hop_by_hop_headers_stay_here():
     ]
 
 
+def test_no_header_turns_the_method_into_another_one():
+    """What a request costs depends on its method; nor is there a websocket to be shaken hands on."""
+    names = (b"x-http-method", b"x-http-method-override", b"x-method-override")
+    websocket = (b"key", b"version", b"protocol", b"extensions", b"accept")
+    pairs = [(name, b"POST") for name in names]
+    pairs += [(b"sec-websocket-" + name, b"13") for name in websocket]
+
+    assert head(*pairs).forwarded == [(b"accept-encoding", b"identity")]
+
+
 def test_our_own_switches_are_read_and_not_forwarded():
     """Custom id, metadata and timeout are ours."""
     sorted_head = head(
