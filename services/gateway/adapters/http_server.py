@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ from gateway.adapters.client_connection import ClientConnection, Handler
 
 BACKLOG: Final = 2048
 _TICK_S: Final = 0.5
+log = logging.getLogger(__name__)
 
 
 class ServerLimits(msgspec.Struct, frozen=True):
@@ -86,7 +88,11 @@ class HttpServer:
     async def run(self) -> None:
         """Ticks until cancelled."""
         while True:
-            self.tick()
+            try:
+                self.tick()
+            except Exception:
+                # Without a clock nobody would ever be cut off again.
+                log.exception("clients.tick_failed")
             await asyncio.sleep(_TICK_S)
 
 
