@@ -38,20 +38,18 @@ class Arrival:
             bytes_max = self._limits.request_body_bytes_max
             if (asked.head.content_length or 0) > bytes_max:
                 raise too_large(bytes_max)
-            asked.body = await self._in_time(asked.reply.read_body(bytes_max), asked.timeout_s)
+            asked.body = await self._in_time(asked, asked.reply.read_body(bytes_max))
             return
         asked.incoming = incoming = self._incoming(asked)
         asked.form = form = incoming.form
         if form is not None and _must_be_known(asked.endpoint, asked.principal, asked.snapshot):
             spool = await self._spools.open()
-            await self._in_time(incoming.upload.settle(spool), asked.timeout_s)
+            await self._in_time(asked, incoming.upload.settle(spool))
             form.finish()
 
-    async def _in_time(self, reading: Awaitable[_T], timeout_s: float) -> _T:
-        task = asyncio.current_task()
-        assert task is not None
-        deadlines = self._deadlines
-        deadlines.arm(task, timeout_s)
+    async def _in_time(self, asked: Asked, reading: Awaitable[_T]) -> _T:
+        task, deadlines = asked.task, self._deadlines
+        deadlines.arm(task, asked.timeout_s)
         try:
             return await reading
         except asyncio.CancelledError:

@@ -1,5 +1,6 @@
 """What is known of a request, gate by gate; a refusal records what was known by then."""
 
+import asyncio
 import time
 from typing import Final, NamedTuple
 
@@ -7,7 +8,7 @@ from contracts.exchange import Body, Caller, CallFacts
 from gateway.configuration.snapshot import Snapshot
 from gateway.dispatch.uploads import Upload
 from gateway.endpoints.forms import FormReader
-from gateway.long_bodies import body_in_event, without_body
+from gateway.long_bodies import cut, without_body
 from gateway.ports import Lane
 from gateway.recording.record import Exchange, body_for_event
 from gateway.values import Call, Endpoint, Head, Inbound, Principal, Reply
@@ -43,6 +44,7 @@ class Asked:
         "principal",
         "reply",
         "snapshot",
+        "task",
         "timeout_s",
     )
 
@@ -52,8 +54,11 @@ class Asked:
     snapshot: Snapshot
     timeout_s: float
 
-    def __init__(self, event_id: bytes, inbound: Inbound, reply: Reply) -> None:
+    def __init__(
+        self, event_id: bytes, inbound: Inbound, reply: Reply, task: asyncio.Task[object]
+    ) -> None:
         self.event_id = event_id
+        self.task = task
         self.inbound = inbound
         self.reply = reply
         self.matched: Endpoint | None = None
@@ -62,11 +67,19 @@ class Asked:
         self.incoming: Incoming | None = None
         self.form: FormReader | None = None
 
+    @property
+    def request_id(self) -> bytes:
+        """What the client is told of the event's id."""
+        text = self.event_id.hex()
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}".encode()
+
     async def body_in_event(self, bytes_max: int) -> Body:
         """The client's body as it travels, as far as it has come."""
         if self.incoming is not None:
             return self.incoming.upload.kept.body()
-        return await body_in_event(self.body or b"", bytes_max)
+        body = self.body or b""
+        length = len(body)
+        return Body(body, length, None) if length <= bytes_max else await cut(body, bytes_max)
 
     def body_at_once(self, bytes_max: int) -> Body:
         """The same where nothing may be waited for any more."""

@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
-from contracts.ids import to_text
 from gateway.account import Account, Try
 from gateway.delivery import BODILESS, Delivery, Pieces, Stream, deliver_whole
 from gateway.dispatch.headers import Down
@@ -182,7 +181,7 @@ class Attempts:
         status = attempt.status = response.status
         down = Down(
             redacted_headers(response.headers, target.secrets),
-            to_text(self._account.asked.event_id).encode(),
+            self._account.asked.request_id,
             is_error=status >= 400,
         )
         attempt.request_id = down.upstream_request_id

@@ -87,7 +87,7 @@ class Corridor:
         task = asyncio.current_task()
         assert task is not None
         self._under_way.add(task)
-        asked = Asked(new_id(), inbound, reply)
+        asked = Asked(new_id(), inbound, reply, task)
         dialect = "openai"
         try:
             endpoint = self._match(inbound.method, inbound.path, inbound.headers)

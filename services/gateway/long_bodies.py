@@ -14,9 +14,12 @@ _THREAD_BYTES: Final = 256 * 1024
 async def body_in_event(content: bytes, bytes_max: int) -> Body:
     """A body as it travels in an event."""
     length = len(content)
-    if length <= bytes_max:
-        return Body(content, length, None)
-    if length <= _THREAD_BYTES:
+    return Body(content, length, None) if length <= bytes_max else await cut(content, bytes_max)
+
+
+async def cut(content: bytes, bytes_max: int) -> Body:
+    """The same of one that is too long."""
+    if len(content) <= _THREAD_BYTES:
         return body_for_event(content, bytes_max)
     return await asyncio.to_thread(body_for_event, content, bytes_max)
 

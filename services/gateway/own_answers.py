@@ -3,7 +3,6 @@
 from typing import Final
 
 from contracts.exchange import EMPTY_BODY, Body
-from contracts.ids import to_text
 from gateway.asked import Asked
 from gateway.dispatch.keeping import CACHE_HIT
 from gateway.long_bodies import body_in_event
@@ -76,7 +75,7 @@ def _complete(
 def _headers(asked: Asked, content_type: str) -> HeaderPairs:
     return [
         (b"content-type", content_type.encode("latin-1")),
-        (b"x-request-id", to_text(asked.event_id).encode()),
+        (b"x-request-id", asked.request_id),
     ]
 
 

@@ -106,9 +106,8 @@ class Passage:
         Raises TimeoutError when they take longer than the client may wait, ClientLeft when nobody
         waits any more.
         """
-        task = asyncio.current_task()
-        assert task is not None
         asked, means = self._account.asked, self._account.means
+        task = asked.task
         drains = means.limits.drains_when_client_gone
         means.deadlines.arm(task, asked.timeout_s, None if drains else asked.reply)
         try:

@@ -30,6 +30,8 @@ _IS_OF_THE_BODY: Final = frozenset({b"content-type", b"content-encoding"})
 """Not of a connection, whatever it says: without them the body could not be read."""
 _REQUEST_IDS: Final = frozenset({b"x-request-id", b"request-id", b"apim-request-id"})
 
+_LOOKED_AT: Final = _STAYS | _REQUEST_IDS | {b"content-type"}
+
 
 class Down:
     """What came with the head of an answer: headers for the client, and what is recorded."""
@@ -45,6 +47,9 @@ class Down:
         named: list[bytes] = []
         for pair in headers:
             name = pair[0].lower()
+            if name not in _LOOKED_AT:
+                passed.append(pair)
+                continue
             if name == b"content-type":
                 self.content_type = pair[1].decode("latin-1")
             elif name == b"content-length":

@@ -27,11 +27,11 @@ def redacted_headers(headers: HeaderPairs, secrets: tuple[bytes, ...]) -> Header
 
 
 @lru_cache(maxsize=1024)
-def _beginnings(secrets: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], frozenset[int]]:
+def _beginnings(secrets: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], frozenset[bytes]]:
     """All that a secret may begin with, and the bytes that these end with."""
     beginnings = {secret[:length] for secret in secrets for length in range(1, len(secret))}
     longest_first = sorted(beginnings, key=len, reverse=True)
-    return tuple(longest_first), frozenset(one[-1] for one in beginnings)
+    return tuple(longest_first), frozenset(one[-1:] for one in beginnings)
 
 
 class StreamRedactor:
@@ -56,7 +56,7 @@ class StreamRedactor:
             if secret in content:
                 content = content.replace(secret, _STARS)
         # Most pieces end with a line, and few secrets hold a line's end.
-        if content[-1:] and content[-1] in self._last_bytes:
+        if content[-1:] in self._last_bytes:
             begun = next(filter(content.endswith, self._beginnings), b"")
             if begun:
                 self._held = begun
