@@ -1,5 +1,7 @@
 """Stars out our own credentials in what a provider says: it must not tell them to our client."""
 
+import re
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import chain
 from typing import Final
@@ -19,11 +21,15 @@ def redacted(content: bytes, secrets: tuple[bytes, ...]) -> bytes:
 
 def redacted_headers(headers: HeaderPairs, secrets: tuple[bytes, ...]) -> HeaderPairs:
     """The same of the values of headers; the very same list where there is nothing to star out."""
-    everything = b"".join(chain.from_iterable(headers))
-    for secret in secrets:
-        if secret in everything:
-            return [(name, redacted(value, secrets)) for name, value in headers]
-    return headers
+    if _any_of(secrets)(b"".join(chain.from_iterable(headers))) is None:
+        return headers
+    return [(name, redacted(value, secrets)) for name, value in headers]
+
+
+@lru_cache(maxsize=1024)
+def _any_of(secrets: tuple[bytes, ...]) -> Callable[[bytes], re.Match[bytes] | None]:
+    """Finds one of them; nothing where there are none."""
+    return re.compile(b"|".join(map(re.escape, secrets)) or b"(?!)").search
 
 
 @lru_cache(maxsize=1024)
@@ -40,10 +46,11 @@ class StreamRedactor:
     Held back is only the longest end of a piece that may be the beginning of a secret.
     """
 
-    __slots__ = ("_beginnings", "_held", "_last_bytes", "_secrets")
+    __slots__ = ("_beginnings", "_held", "_last_bytes", "_search", "_secrets")
 
     def __init__(self, secrets: tuple[bytes, ...]) -> None:
         self._secrets = secrets
+        self._search = _any_of(secrets)
         self._beginnings, self._last_bytes = _beginnings(secrets)
         self._held = b""
 
@@ -52,9 +59,9 @@ class StreamRedactor:
         if self._held:
             content = self._held + content
             self._held = b""
-        for secret in self._secrets:
-            if secret in content:
-                content = content.replace(secret, _STARS)
+        # Half the price of `in`, and of all secrets at once: this is done for every piece.
+        if self._search(content) is not None:
+            content = redacted(content, self._secrets)
         # Most pieces end with a line, and few secrets hold a line's end.
         if content[-1:] in self._last_bytes:
             begun = next(filter(content.endswith, self._beginnings), b"")
