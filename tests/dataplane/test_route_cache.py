@@ -383,13 +383,15 @@ async def test_a_redis_that_hangs_is_not_waited_for_and_mixes_nothing_up(redis: 
         for n in range(4):
             cache.put(bytes([n]) * 32, CachedAnswer("text/plain", False, bytes([n])), 60.0)
         await all_of(cache)
+        # A machine that is busy with other things may have been too slow for some already.
+        late = counters.cache_unavailable
         redis.pause()
         try:
             found = [await cache.get(bytes([n]) * 32) for n in range(4)]
         finally:
             redis.resume()
         assert found == [None] * 4
-        assert counters.cache_unavailable == 4
+        assert counters.cache_unavailable == late + 4
         again = await all_of(cache)
 
     assert [one.content for one in again] == [bytes([n]) for n in range(4)]
