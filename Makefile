@@ -44,7 +44,7 @@ check: install ## format, lint, types, import rules
 
 .PHONY: test
 test: install check ## everything CI runs; needs no network, no Docker, no key
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 # Real clients, in an environment of their own; Node's where there is npm, which CI must have.
 CLIENTS := .venv-conformance

@@ -28,8 +28,6 @@ from infra.migrations.postgres import migrate_postgres
 from infra.migrations.settings import MigrationSettings
 from runtime.settings import Secret
 
-_LONGEST = ("drill", "e2e", "metering", "journal", "control", "gateway")
-"""These directories begin, so that no process is left alone with a long file at the end."""
 _NEEDS = {
     "strace": ("strace -o /dev/null true", "needs strace and the right to trace"),
     "docker": ("docker info", "needs a Docker engine"),
@@ -37,8 +35,7 @@ _NEEDS = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first; what this machine cannot run is skipped, with the reason in the summary."""
-    items.sort(key=lambda item: item.path.parent.name not in _LONGEST)
+    """What this machine cannot run is skipped, with the reason in the summary."""
     for marker, (command, reason) in _NEEDS.items():
         marked = [item for item in items if item.get_closest_marker(marker) is not None]
         if marked and not _succeeds(command):
