@@ -7,7 +7,6 @@ nobody else's queued connections, which sockets bound apiece with SO_REUSEPORT w
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from granian._granian import SocketHolder
@@ -16,6 +15,7 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 BACKLOG: Final = 2048
+HEAD_BYTES_MAX: Final = 65_536
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -37,7 +37,7 @@ def bind(host: str, port: int) -> socket.socket:
 class _InheritedSocketServer(Server):  # type: ignore[misc]
     """Granian's embeddable server, given a socket instead of an address."""
 
-    def __init__(self, app: Any, listener: socket.socket, headers_bytes_max: int) -> None:
+    def __init__(self, app: Any, listener: socket.socket) -> None:
         super().__init__(
             app,
             interface=Interfaces.ASGINL,
@@ -45,7 +45,7 @@ class _InheritedSocketServer(Server):  # type: ignore[misc]
             websockets=False,
             backlog=BACKLOG,
             log_enabled=False,
-            http1_settings=HTTP1Settings(max_buffer_size=headers_bytes_max),
+            http1_settings=HTTP1Settings(max_buffer_size=HEAD_BYTES_MAX),
         )
         self._listener = listener
 
@@ -63,16 +63,13 @@ async def serve(
     listener: socket.socket,
     stop: asyncio.Event,
     *,
-    headers_bytes_max: int = 65_536,
-    drain: Callable[[], Awaitable[object]] | None = None,
     end_s: float = 5.0,
 ) -> None:
-    """Serves until `stop` is set, then closes `listener`, awaits `drain`, and returns.
+    """Serves until `stop` is set, then closes `listener`, gives requests under way `end_s`, returns.
 
-    Requests under way go on as tasks of this loop; `drain` ends them in time, what is left of them
-    afterwards has `end_s` more. Raises what the server raises when it ends by itself.
+    Raises what the server raises when it ends by itself.
     """
-    server = _InheritedSocketServer(app, listener, headers_bytes_max)
+    server = _InheritedSocketServer(app, listener)
     serving = asyncio.create_task(server.serve(), name="serve")
     stopping = asyncio.create_task(stop.wait(), name="serve.stop")
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -81,8 +78,6 @@ async def serve(
         server.stop()
         # The server closed its own descriptor; with ours the kernel would still queue connections.
         listener.close()
-        if drain is not None:
-            await drain()
         await asyncio.wait({serving}, timeout=end_s)
     if serving.done():
         serving.result()
