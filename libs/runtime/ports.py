@@ -1,9 +1,12 @@
-"""Whether a loopback port is free, and who has it when it is not."""
+"""Whether a port is free, who has it when it is not, and taking it."""
 
 import errno
 import socket
+from typing import Final
 
 import msgspec
+
+BACKLOG: Final = 2048
 
 
 class PortOwner(msgspec.Struct, frozen=True):
@@ -79,3 +82,23 @@ def choose_free(count: int, host: str = "127.0.0.1") -> list[int]:
     finally:
         for probe in probes:
             probe.close()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket that children may inherit. Raises OSError when the port is taken.
+
+    Bound once by a supervisor and inherited by its workers: a worker that dies resets nobody else's
+    queued connections, which sockets bound apiece with SO_REUSEPORT would.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    listener.set_inheritable(True)
+    return listener

@@ -1,8 +1,4 @@
-"""One ASGI app on one inherited listening socket, in this process, until told to stop.
-
-The socket is bound once by a supervisor and inherited by its workers: a worker that dies resets
-nobody else's queued connections, which sockets bound apiece with SO_REUSEPORT would.
-"""
+"""One ASGI app on one inherited listening socket, in this process, until told to stop."""
 
 import asyncio
 import os
@@ -14,24 +10,9 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-BACKLOG: Final = 2048
+from runtime.ports import BACKLOG
+
 HEAD_BYTES_MAX: Final = 65_536
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket that children may inherit. Raises OSError when the port is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError:
-        listener.close()
-        raise
-    listener.listen(BACKLOG)
-    listener.setblocking(False)
-    listener.set_inheritable(True)
-    return listener
 
 
 class _InheritedSocketServer(Server):  # type: ignore[misc]

@@ -10,28 +10,21 @@ from pathlib import Path
 import msgspec
 
 from gateway.adapters.seal_keys import check_seal_keys
-from gateway.adapters.worker_states import state_path
+from gateway.adapters.worker_states import read_state, state_path
+from gateway.recording.settings import load_journal_settings
 from gateway.settings import GatewaySettings, load_settings
-from gateway.worker import WorkerState, load_journal_settings
 from runtime.children import Child, Probe, StartFailed, Supervisor, run_until_signal
 from runtime.logs import Log, LogSettings, take_over_stdlib, to_stream
-from runtime.ports import PortInUse, require_free
-from runtime.processes import is_same
-from runtime.serving import bind
+from runtime.ports import PortInUse, bind, require_free
 from runtime.settings import BadSettings, load, show
-
-_decode_state = msgspec.json.Decoder(WorkerState).decode
 
 
 def _worker_probe(path: Path) -> Probe:
     """A worker shares its port with the others, so it says itself that it is ready."""
 
     async def probe() -> str | None:
-        try:
-            state = _decode_state(path.read_bytes())
-        except (OSError, msgspec.DecodeError):
-            return "has not said that it is ready"
-        if not is_same(state.pid, state.birth):
+        state = read_state(path)
+        if state is None:
             return "has not said that it is ready"
         return None if state.is_ready else "is stopping"
 

@@ -15,15 +15,14 @@ import uvloop
 
 from gateway.adapters.http_server import ServerLimits
 from gateway.adapters.http_server import serve as serve_clients
-from gateway.adapters.worker_states import state_path
-from gateway.bootstrap import DataWorker, admin, data_worker
+from gateway.adapters.worker_states import WorkerState, state_path
+from gateway.bootstrap import DataWorker, data_worker
 from gateway.configuration.fingerprint import as_text
-from gateway.recording.settings import JournalSettings
+from gateway.recording.settings import load_journal_settings
 from gateway.settings import GatewaySettings, load_settings
 from runtime.logs import LogSettings, take_over_stdlib, to_stream
 from runtime.processes import birth_mark
-from runtime.serving import serve
-from runtime.settings import BadSettings, load
+from runtime.settings import load
 from runtime.state import write_atomically
 
 log = logging.getLogger(__name__)
@@ -31,29 +30,6 @@ log = logging.getLogger(__name__)
 STATE_INTERVAL_S = 1.0
 STATE_INTERVAL_MIN_S = 0.05
 """What configuration is in force is told at once, but not for each of many changes."""
-EVENT_OVERHEAD_BYTES_MAX = 1024 * 1024
-"""All of an event but its bodies: names, metadata, cost map, a usage document."""
-
-
-class WorkerState(msgspec.Struct, frozen=True):
-    """What a data worker says of itself, in `<DATA_DIR>/run/gateway-worker-<index>.state.json`.
-
-    Workers with equal fingerprints have read the same configuration; `configuration_unusable` of
-    it, logged by name, cannot be put in force.
-    """
-
-    pid: int
-    birth: str | None
-    is_ready: bool
-    configuration_revision: int
-    configuration_fingerprint: str
-    configuration_unusable: int
-    keys: int
-    started_at_ms: int
-    counts: dict[str, int]
-    by_model: dict[str, list[int]]
-    by_provider: dict[str, list[int]]
-    journal: dict[str, object]
 
 
 def _state(worker: DataWorker) -> WorkerState:
@@ -90,20 +66,6 @@ def _stop_event() -> asyncio.Event:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
     return stop
-
-
-def load_journal_settings(settings: GatewaySettings) -> JournalSettings:
-    """The journal's settings. Raises BadSettings, also when an event might not fit a record."""
-    journal = load(JournalSettings)
-    needed = 2 * settings.event_body_bytes_max + EVENT_OVERHEAD_BYTES_MAX
-    if needed > journal.journal_record_bytes_max:
-        raise BadSettings(
-            [
-                f"EVENT_BODY_BYTES_MAX={settings.event_body_bytes_max} needs"
-                f" JOURNAL_RECORD_BYTES_MAX of at least {needed}"
-            ]
-        )
-    return journal
 
 
 def _may_open_many() -> None:
@@ -148,6 +110,10 @@ async def run_data(settings: GatewaySettings, listener: socket.socket, index: in
 
 async def run_admin(settings: GatewaySettings, listener: socket.socket) -> None:
     """Serve the admin API until told to stop."""
+    # Here, because importing them takes longer than all that a data worker needs.
+    from gateway.admin_bootstrap import admin
+    from runtime.serving import serve
+
     stop = _stop_event()
     if not settings.admin_pass:
         log.warning(

@@ -12,7 +12,8 @@ from reporting.adapters.postgres_tokens import NoTokens, PostgresTokens
 from reporting.app import build_app
 from reporting.settings import ReportingSettings
 from runtime.logs import Log
-from runtime.serving import bind, serve
+from runtime.ports import bind
+from runtime.serving import serve
 
 
 async def run(settings: ReportingSettings, log: Log) -> None:

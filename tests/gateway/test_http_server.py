@@ -109,7 +109,7 @@ class Client:
     async def more(self) -> bytes:
         """What comes next; empty at the end. Raises ConnectionError for a reset."""
         async with asyncio.timeout(20):
-            piece = await self.loop.sock_recv(self.raw, 1 << 20)
+            piece = await self.loop.sock_recv(self.raw, 65_536)
         self.got += piece
         return piece
 

@@ -1,12 +1,15 @@
-"""The journal's settings; read with `runtime.settings.load(JournalSettings)`."""
+"""The journal's settings."""
 
 from typing import Annotated
 
 import msgspec
 
-from runtime.settings import Duration
+from gateway.settings import GatewaySettings
+from runtime.settings import BadSettings, Duration, load
 
 _MIB = 1024 * 1024
+EVENT_OVERHEAD_BYTES_MAX = 1024 * 1024
+"""All of an event but its bodies: names, metadata, cost map, a usage document."""
 
 
 def _d(text: str) -> msgspec.Meta:
@@ -66,3 +69,17 @@ class JournalSettings(msgspec.Struct, frozen=True):
         Duration(15)
     )
     adopt_max: Annotated[int, _d("incarnations of the dead shipped at a time, a worker")] = 8
+
+
+def load_journal_settings(settings: GatewaySettings) -> JournalSettings:
+    """The journal's settings. Raises BadSettings, also when an event might not fit a record."""
+    journal = load(JournalSettings)
+    needed = 2 * settings.event_body_bytes_max + EVENT_OVERHEAD_BYTES_MAX
+    if needed > journal.journal_record_bytes_max:
+        raise BadSettings(
+            [
+                f"EVENT_BODY_BYTES_MAX={settings.event_body_bytes_max} needs"
+                f" JOURNAL_RECORD_BYTES_MAX of at least {needed}"
+            ]
+        )
+    return journal
