@@ -60,22 +60,21 @@ async def settle(
     deadline = time.monotonic() + timeout_s
     quiet_since: float | None = None
     reason: str | None = "nobody looked"
-    verdict = Verdict()
     while time.monotonic() < deadline:
         reason = await unquiet(installation)
-        now = time.monotonic()
-        quiet_since = (quiet_since or now) if reason is None else None
-        try:
-            verdict = await compare(installation, load.told)
-        except (httpx.HTTPError, RuntimeError) as error:
-            verdict = Verdict(lost=[f"the ledger cannot be read: {error!r}"])
-        if quiet_since is not None:
+        if reason is None:
+            now = time.monotonic()
+            quiet_since = quiet_since or now
+            verdict = await _compared(installation, load)
             if verdict.is_clean:
                 break
             if now - quiet_since > hopeless_s:
                 return verdict
+        else:
+            quiet_since = None
         await asyncio.sleep(_POLL_S)
     if reason is not None:
+        verdict = await _compared(installation, load)
         problems = "; ".join(sorted(set(consumer_problems(installation))))
         verdict.lost.append(f"the books are not closed: {reason}. Metering says: {problems or '-'}")
         return verdict
@@ -85,3 +84,10 @@ async def settle(
     if await aggregates_differ(installation):
         verdict.wrong.append("the projection and the rows differ")
     return verdict
+
+
+async def _compared(installation: Installation, load: Load) -> Verdict:
+    try:
+        return await compare(installation, load.told)
+    except (httpx.HTTPError, RuntimeError) as error:
+        return Verdict(lost=[f"the ledger cannot be read: {error!r}"])

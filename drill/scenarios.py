@@ -164,9 +164,7 @@ async def resync(installation: Installation) -> None:
     """What the refusal tells the operator to do, for every partition, and metering started anew:
     by itself it would look again some seconds later.
     """
-    await asyncio.gather(
-        *(installation.run("metering", "resync", str(partition)) for partition in PARTITIONS)
-    )
+    await installation.run("metering", "resync", *map(str, PARTITIONS))
     await installation.kill("metering")
     await asyncio.sleep(0.2)
     await installation.programs["metering"].start()

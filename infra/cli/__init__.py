@@ -77,8 +77,8 @@ COMMANDS: Final = (
     Command(
         "resync",
         "infra.cli.services:resync",
-        "Forget a partition's checkpoint: it is made anew from the ledger.",
-        "tollway resync 3",
+        "Forget checkpoints of partitions: they are made anew from the ledger.",
+        "tollway resync 0 1 2 3",
     ),
     Command(
         "doctor",

@@ -86,9 +86,9 @@ def lost(incarnation: str, /, *, data_dir: DataDir = DATA_DIR_DEFAULT) -> None:
     become("metering", data_dir, ["lost", incarnation], instance=find_environment(data_dir))
 
 
-def resync(partition: int, /, *, data_dir: DataDir = DATA_DIR_DEFAULT) -> None:
-    """Forget a partition's checkpoint: it is made anew from the ledger."""
-    words = ["resync", str(partition)]
+def resync(partition: int, /, *more: int, data_dir: DataDir = DATA_DIR_DEFAULT) -> None:
+    """Forget the checkpoints of partitions: they are made anew from the ledger."""
+    words = ["resync", str(partition), *map(str, more)]
     become("metering", data_dir, words, instance=find_environment(data_dir))
 
 

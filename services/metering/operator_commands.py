@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 from nats.js.errors import KeyNotFoundError
+from nats.js.kv import KeyValue
 
 from contracts import subjects
 from metering.adapters.clickhouse_ledger import ClickHouse
@@ -28,9 +29,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     lost.add_argument("incarnation", help="32 hexadecimal digits")
     resync = commands.add_parser(
-        "resync", help="forget a partition's checkpoint: it is made anew from the ledger"
+        "resync", help="forget checkpoints of partitions: they are made anew from the ledger"
     )
-    resync.add_argument("partition", type=int)
+    resync.add_argument("partitions", metavar="PARTITION", type=int, nargs="+")
     check = commands.add_parser(
         "audit", help="journal = stream = ledger = projection for a window; status 1 if different"
     )
@@ -48,7 +49,7 @@ async def run(arguments: argparse.Namespace, settings: MeteringSettings) -> int:
                 return await _lost(link, arguments.incarnation)
             if arguments.command == "audit":
                 return await _audit(link, settings, arguments)
-            return await _resync(link, arguments.partition)
+            return await _resync(link, arguments.partitions)
         finally:
             await link.close()
     except (Unavailable, Refused, Superseded, ValueError) as error:
@@ -125,16 +126,21 @@ async def _lost(link: NatsLink, name: str) -> int:
     return 0
 
 
-async def _resync(link: NatsLink, partition: int) -> int:
+async def _resync(link: NatsLink, partitions: list[int]) -> int:
     with as_unavailable():
         bucket = await link.jetstream.key_value(subjects.CHECKPOINTS_BUCKET)
-        try:
-            await bucket.get(subjects.checkpoint_key(partition))
-        except KeyNotFoundError:
-            sys.stdout.write(f"partition {partition} has no checkpoint: nothing to forget\n")
-            return 0
-        await bucket.delete(subjects.checkpoint_key(partition))
-    sys.stdout.write(
-        f"the checkpoint of partition {partition} is gone; metering makes it anew from the ledger\n"
-    )
+        for partition in partitions:
+            sys.stdout.write(f"{await _forget_checkpoint(bucket, partition)}\n")
     return 0
+
+
+async def _forget_checkpoint(bucket: KeyValue, partition: int) -> str:
+    key = subjects.checkpoint_key(partition)
+    try:
+        await bucket.get(key)
+    except KeyNotFoundError:
+        return f"partition {partition} has no checkpoint: nothing to forget"
+    await bucket.delete(key)
+    return (
+        f"the checkpoint of partition {partition} is gone; metering makes it anew from the ledger"
+    )

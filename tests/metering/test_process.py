@@ -281,7 +281,10 @@ async def test_commands_audit_declare_a_loss_and_resync(stack: Stack, consumers:
     await book_all(await stack.meter())
     assert (await stack.totals())["requests"] == 11
 
-    assert (await consumers.command("resync", "0"))[0] == 0
+    status, output = await consumers.command("resync", "0", "7")
+    assert status == 0
+    assert "the checkpoint of partition 0 is gone" in output
+    assert "partition 7 has no checkpoint" in output
     meter = await stack.meter()
     await book_all(meter)
     assert meter.progress.rebuilds == 1
