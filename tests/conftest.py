@@ -34,6 +34,31 @@ _NEEDS = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--long`: tests marked `long_form` go round as often as in `make drill`."""
+    parser.addoption("--long", action="store_true", help="the long form of tests marked long_form")
+
+
+def _rounds(config: pytest.Config, node: pytest.Item) -> int:
+    form = node.get_closest_marker("long_form")
+    assert form is not None, f"{node.nodeid} is not marked long_form(short=..., long=...)"
+    return int(form.kwargs["long" if config.getoption("long") else "short"])
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> int:
+    """How often a test marked `long_form` goes round."""
+    return _rounds(request.config, request.node)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test marked `long_form` that takes a `seed` runs once for each, from 1 on."""
+    is_marked = metafunc.definition.get_closest_marker("long_form") is not None
+    if is_marked and "seed" in metafunc.fixturenames:
+        seeds = range(1, _rounds(metafunc.config, metafunc.definition) + 1)
+        metafunc.parametrize("seed", seeds)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What this machine cannot run is skipped, with the reason in the summary."""
     for marker, (command, reason) in _NEEDS.items():

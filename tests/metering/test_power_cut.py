@@ -81,8 +81,9 @@ async def cuttable(
     server.kill()
 
 
+@pytest.mark.long_form(short=3, long=50)
 async def test_power_cuts_around_a_commit_lose_and_double_nothing(
-    disk: Disk, cuttable: tuple[Stack, RunningServer]
+    disk: Disk, cuttable: tuple[Stack, RunningServer], rounds: int
 ) -> None:
     """Between the insert's end and the commit, and after a commit: net effect one, every time."""
     stack, server = cuttable
@@ -90,7 +91,7 @@ async def test_power_cuts_around_a_commit_lose_and_double_nothing(
     shipper.write(exchanges(20))
     await shipper.ship()
     await book_all(await stack.meter())
-    for cut in range(1, 4):
+    for cut in range(1, rounds + 1):
         shipper.write(exchanges(20))
         await shipper.ship()
         async with HttpProxy(server.url) as proxy:
