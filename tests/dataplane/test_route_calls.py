@@ -70,8 +70,9 @@ class Routes:
         self.id = answer.json()["id"]
 
     def ask(self, content: bytes = BODY, prefix: str = "routes", **headers: str) -> httpx.Response:
-        """A call of the route; until it is in force, nothing is there."""
-        for _ in range(100):
+        """A call of the route; until it is in force, nothing is there, which is on record too."""
+        for attempt in range(100):
+            self.custom_id = f"{self.name}-{attempt}"
             answer = httpx.post(
                 f"{self.gateway.proxy_url}/api/{prefix}/{self.name}",
                 content=content,

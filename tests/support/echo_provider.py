@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Told:
-    """What the next requests are answered with. `broken_after`: so many bytes, then the end."""
+    """What the next requests are answered with."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -47,15 +47,17 @@ class EchoProvider:
             def _answer(self) -> None:
                 body = self._body()
                 headers = {name.lower(): value for name, value in self.headers.items()}
+                # All at once: after an empty answer's head the next one may be told already.
+                status, said, content = told.status, told.headers, told.body
                 heard.append(Heard(self.command, self.path, headers, body))
-                self.send_response_only(told.status)
-                for name, value in told.headers:
+                self.send_response_only(status)
+                for name, value in said:
                     self.send_header(name, value)
-                if told.status not in (204, 304):
-                    self.send_header("content-length", str(len(told.body)))
+                if status not in (204, 304):
+                    self.send_header("content-length", str(len(content)))
                 self.end_headers()
-                if self.command != "HEAD" and told.status not in (204, 304):
-                    self.wfile.write(told.body)
+                if self.command != "HEAD" and status not in (204, 304):
+                    self.wfile.write(content)
 
             def _body(self) -> bytes:
                 if self.headers.get("transfer-encoding") != "chunked":
