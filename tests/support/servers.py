@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
+
 from infra.embedded.plan import Server, ServerPlan
 from infra.embedded.settings import EmbeddedSettings
 
@@ -153,9 +155,12 @@ class RunningServer:
     def kill(self) -> None:
         """`kill -9`; does nothing when it is not running."""
         if self.process is not None:
+            children = psutil.Process(self.pid).children(recursive=True)
             self.process.kill()
             self.process.wait(10)
             self.process = None
+            # Postgres's own end a little later, and hold its data directory until then.
+            psutil.wait_procs(children, 10)
 
     def pause(self) -> None:
         """SIGSTOP: it holds its connections and answers nothing."""
