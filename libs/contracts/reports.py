@@ -165,7 +165,10 @@ class PartitionProgress(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class MeteringReport(msgspec.Struct, frozen=True, rename="camel"):
-    """`meteredUpToMs` is the least of all partitions; None when one of them has not said."""
+    """`meteredUpToMs` is the least of all partitions; None when one of them has not said.
+
+    A partition that nobody meters, and that has nothing to book, need not say.
+    """
 
     metered_up_to_ms: int | None
     backlog_messages: int | None

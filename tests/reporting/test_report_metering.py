@@ -134,3 +134,19 @@ def test_whole_is_unknown_while_a_part_is() -> None:
     )
 
     assert (report.metered_up_to_ms, report.backlog_messages) == (None, 3)
+
+
+def test_a_partition_without_an_owner_hides_the_figure_only_with_a_backlog() -> None:
+    """METERING_PARTITIONS was lowered: the checkpoints of the others stay behind."""
+    owned = [progress(n, member="m", metered_up_to_ms=5 + n, backlog_messages=0) for n in range(2)]
+    retired = progress(8, backlog_messages=0)
+    assert to_report([*owned, retired]).metered_up_to_ms == 5
+
+    for left in (
+        progress(8, backlog_messages=1),
+        progress(8, backlog_messages=0, batch_is_pending=True),
+        progress(8, backlog_messages=None),
+        progress(8, member="m", backlog_messages=0),
+    ):
+        assert to_report([*owned, left]).metered_up_to_ms is None, left
+    assert to_report([retired]).metered_up_to_ms is None
