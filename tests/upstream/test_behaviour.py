@@ -1,12 +1,14 @@
 """What every upstream engine does, against a server scripted byte by byte."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 
 import msgspec
 import pytest
 from upstream.conftest import OpenEngine, Serve, ask
-from upstream.scripted_server import Peer, answering, chunked, ending, plain
+from upstream.scripted_server import Peer, Script, answering, chunked, ending, plain
 
 from gateway.ports import (
     ConnectFailed,
@@ -24,6 +26,8 @@ from gateway.ports import (
 )
 
 OK = b"HTTP/1.1 200 OK\r\n"
+CONNECTIONS_OF_TWO = {"fast": 1, "httpx": 2}
+"""Requests, one after the other: httpx has a new connection for each."""
 
 
 async def test_a_request_goes_out_as_it_was_given(serve: Serve, upstream: Upstream) -> None:
@@ -187,16 +191,15 @@ async def test_a_well_framed_answer_is_read_and_the_connection_kept(
     answer: bytes, body: bytes, serve: Serve, upstream: Upstream, engine: str
 ) -> None:
     """Every framing that keeps the connection is read to its exact end."""
-    if engine == "httpx" and answer.startswith(b"HTTP/1.0"):
-        pytest.skip("h11 keeps no connection of HTTP/1.0")
-    server = await serve(answering(answer, plain(b"second")))
+    second = plain(b"second")
+    server = await serve(answering(answer, second), answering(second))
     response = await upstream.send(ask(server.origin()))
     first = await response.read(1_000_000)
     again = await upstream.send(ask(server.origin()))
 
     assert first == body
     assert await again.read(100) == b"second"
-    assert server.connection_count == 1
+    assert server.connection_count == CONNECTIONS_OF_TWO[engine]
     assert b"Trailer" not in dict(response.headers)
 
 
@@ -444,11 +447,9 @@ async def test_a_malformed_answer_is_an_error(
     ids=["x", "ht", "answer", "chunk"],
 )
 async def test_bytes_after_a_whole_answer_are_never_taken_for_the_next(
-    extra: bytes, serve: Serve, upstream: Upstream, engine: str
+    extra: bytes, serve: Serve, upstream: Upstream
 ) -> None:
     """The answer stands, and its connection is not used again."""
-    if engine == "httpx":
-        pytest.skip("httpcore keeps such bytes for the next request, and gives no way to see them")
     server = await serve(answering(plain(b"first") + extra), answering(plain(b"second")))
     first = await upstream.send(ask(server.origin()))
     first_body = await first.read(100)
@@ -675,6 +676,22 @@ async def test_an_unknown_name_is_an_error(upstream: Upstream) -> None:
     """A name that nobody has cannot be connected to."""
     with pytest.raises(ConnectFailed):
         await upstream.send(ask(Origin("http", "no-such-host.invalid", 80)))
+
+
+async def test_a_connect_that_nobody_takes_times_out(open_engine: OpenEngine) -> None:
+    """A server whose backlog is full leaves the connect unanswered, neither taken nor refused."""
+    upstream = open_engine(connect_timeout_s=0.2)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as waiting:
+        origin = Origin("http", *full.getsockname())
+        for _ in range(2):  # Linux holds one connection more than it was asked to.
+            filler = waiting.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        with pytest.raises(ConnectTimedOut) as caught:
+            await upstream.send(ask(origin))
+
+    assert caught.value.sent_nothing
+    assert caught.value.is_timeout
 
 
 async def test_a_handshake_that_never_ends_times_out(serve: Serve, open_engine: OpenEngine) -> None:
@@ -1026,7 +1043,7 @@ async def test_an_early_answer_with_a_body_to_come_is_read(
 
 
 async def test_an_early_answer_to_a_large_body_is_returned(
-    serve: Serve, upstream: Upstream, engine: str
+    serve: Serve, upstream: Upstream
 ) -> None:
     """A body in memory that the server does not take does not hide the answer."""
 
@@ -1045,17 +1062,18 @@ async def test_an_early_answer_to_a_large_body_is_returned(
 
     assert response.status == 413
     assert body == b"no"
-    if engine == "fast":
-        # The rest was left unsent, so another request would have been taken for a part of it.
-        again = await upstream.send(ask(server.origin()))
+    # The rest was left unsent, so another request would have been taken for a part of it.
+    again = await upstream.send(ask(server.origin()))
 
-        assert await again.read(10) == b"second"
+    assert await again.read(10) == b"second"
 
 
 async def test_an_idle_connection_is_used_again_last_in_first_out(
-    serve: Serve, upstream: Upstream
+    serve: Serve, upstream: Upstream, engine: str
 ) -> None:
     """The warmest connection serves next."""
+    if engine == "httpx":
+        pytest.skip("httpx has a new connection for each request")
     served: list[int] = []
     number = 0
     both = asyncio.Barrier(2)
@@ -1089,7 +1107,7 @@ async def test_an_idle_connection_is_used_again_last_in_first_out(
 
 
 async def test_no_more_connections_than_allowed_and_others_wait_their_turn(
-    serve: Serve, open_engine: OpenEngine
+    serve: Serve, open_engine: OpenEngine, engine: str
 ) -> None:
     """The limit is on connections; requests beyond it queue."""
     busy = 0
@@ -1116,7 +1134,7 @@ async def test_no_more_connections_than_allowed_and_others_wait_their_turn(
 
     assert bodies == [b"ok"] * 20
     assert busiest == 3
-    assert server.connection_count == 3
+    assert server.connection_count == (3 if engine == "fast" else 20)
 
 
 async def test_waiting_for_a_connection_times_out(serve: Serve, open_engine: OpenEngine) -> None:
@@ -1127,12 +1145,10 @@ async def test_waiting_for_a_connection_times_out(serve: Serve, open_engine: Ope
         await peer.request()
         await go_on.wait()
         await peer.send(plain(b"first"))
-        await peer.request()
-        await peer.send(plain(b"second"))
-        await peer.gone()
+        await answering(plain(b"second"))(peer)
 
     upstream = open_engine(connections_per_origin_max=1, pool_timeout_s=0.1)
-    server = await serve(script)
+    server = await serve(script, answering(plain(b"second")))
     first = asyncio.create_task(upstream.send(ask(server.origin())))
     await asyncio.sleep(0.02)
     with pytest.raises(PoolTimedOut) as caught:
@@ -1162,11 +1178,9 @@ async def test_a_connection_that_ends_while_idle_is_replaced(
 
 
 async def test_an_idle_connection_is_closed_after_its_time(
-    serve: Serve, open_engine: OpenEngine, engine: str
+    serve: Serve, open_engine: OpenEngine
 ) -> None:
     """Nobody pays for connections that nobody uses."""
-    if engine == "httpx":
-        pytest.skip("httpx looks at idle connections only when the next request comes")
     upstream = open_engine(idle_timeout_s=0.1)
     server = await serve(answering(plain(b"first")), answering(plain(b"second")))
     response = await upstream.send(ask(server.origin()))
@@ -1178,67 +1192,86 @@ async def test_an_idle_connection_is_closed_after_its_time(
     assert await response.read(10) == b"second"
 
 
-def _stale_after_first(count: list[int], answer: bytes) -> object:
+def _dying(asked: list[bytes], answer: bytes = b"", *, before: bytes = b"") -> Script:
+    """Answers one request if `before` is given; notes the next, sends `answer` and ends."""
+
     async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(plain(b"first"))
-        await peer.request()
-        count.append(1)
+        if before:
+            await peer.request()
+            await peer.send(before)
+        asked.append((await peer.request())[1])
         await peer.send(answer)
 
     return script
 
 
-async def test_a_connection_found_dead_is_retried_when_repeating_does_no_harm(
-    serve: Serve, upstream: Upstream
+async def test_a_connection_found_dead_is_no_failure_when_repeating_does_no_harm(
+    serve: Serve, upstream: Upstream, engine: str
 ) -> None:
-    """The request reached a connection that its server had given up."""
-    asked: list[int] = []
-    server = await serve(_stale_after_first(asked, b""), answering(plain(b"second")))
+    """The request reached a connection that its server had given up, if it was one used before."""
+    asked: list[bytes] = []
+    server = await serve(_dying(asked, before=plain(b"first")), answering(plain(b"second")))
     first = await upstream.send(ask(server.origin()))
     await first.read(10)
     second = await upstream.send(ask(server.origin(), is_repeatable=True))
 
     assert await second.read(10) == b"second"
-    assert asked == [1]
+    assert asked == ([b"{}"] if engine == "fast" else [])
 
 
 @pytest.mark.parametrize(
-    ("answer", "is_repeatable"),
+    ("is_used", "answer", "is_repeatable"),
     [
-        pytest.param(b"", False, id="not-repeatable"),
-        pytest.param(b"HTTP/1.1 200 OK\r\n", True, id="had-begun-to-answer"),
+        pytest.param(True, b"", False, id="not-repeatable"),
+        pytest.param(True, b"HTTP/1.1 200 OK\r\n", True, id="had-begun-to-answer"),
+        pytest.param(False, b"", True, id="on-a-new-connection"),
+        pytest.param(False, b"HTTP/1.1 200 OK\r\n", True, id="had-begun-on-a-new-connection"),
     ],
 )
 async def test_a_request_that_may_have_been_heard_is_not_sent_twice(
-    answer: bytes, is_repeatable: bool, serve: Serve, upstream: Upstream, engine: str
+    is_used: bool,
+    answer: bytes,
+    is_repeatable: bool,
+    serve: Serve,
+    upstream: Upstream,
+    engine: str,
 ) -> None:
-    """Without leave, or once an answer has begun, the caller decides."""
-    if engine == "httpx" and answer:
-        pytest.skip("httpx does not tell an ended connection from a half-sent head")
-    asked: list[int] = []
-    server = await serve(_stale_after_first(asked, answer), answering(plain(b"second")))
-    first = await upstream.send(ask(server.origin()))
-    await first.read(10)
+    """Without leave, or where no connection was found dead, the caller decides."""
+    if engine == "httpx" and is_used:
+        pytest.skip("httpx has a new connection for each request")
+    asked: list[bytes] = []
+    before = plain(b"first") if is_used else b""
+    server = await serve(_dying(asked, answer, before=before), answering(plain(b"second")))
+    if is_used:
+        first = await upstream.send(ask(server.origin()))
+        await first.read(10)
     with pytest.raises(ResetBeforeResponse) as caught:
         await upstream.send(ask(server.origin(), is_repeatable=is_repeatable))
 
     assert not caught.value.sent_nothing
+    assert asked == [b"{}"]
     assert server.connection_count == 1
 
 
-async def test_a_streamed_body_is_not_sent_twice(serve: Serve, upstream: Upstream) -> None:
+async def test_a_streamed_body_is_not_sent_twice(
+    serve: Serve, upstream: Upstream, engine: str
+) -> None:
     """What an iterator gave is gone."""
-    asked: list[int] = []
+    asked: list[bytes] = []
 
     async def body() -> AsyncIterator[bytes]:
         yield b"x"
 
-    server = await serve(_stale_after_first(asked, b""), answering(plain(b"second")))
-    first = await upstream.send(ask(server.origin()))
-    await first.read(10)
+    # httpx would not use a connection that has answered already.
+    before = plain(b"first") if engine == "fast" else b""
+    server = await serve(_dying(asked, before=before), answering(plain(b"second")))
+    if before:
+        first = await upstream.send(ask(server.origin()))
+        await first.read(10)
     with pytest.raises(ResetBeforeResponse):
         await upstream.send(ask(server.origin(), body(), is_repeatable=True))
+
+    assert asked == [b"x"]
 
 
 @pytest.mark.parametrize("moment", ["head", "read", "chunks", "upload"])

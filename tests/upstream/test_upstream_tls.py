@@ -6,10 +6,12 @@ import ssl
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import RequestReceived, StreamEnded
+from h2.events import DataReceived, RequestReceived, StreamEnded
 from upstream.conftest import OpenEngine, Serve, TestCa, ask
 from upstream.scripted_server import Peer, answering, chunked, plain
 
+from gateway.adapters.upstream_settings import UpstreamSettings
+from gateway.adapters.upstreams import open_upstream
 from gateway.ports import ConnectFailed, ResponseCut
 
 
@@ -33,7 +35,10 @@ async def test_an_exchange_over_tls_with_verified_name_and_sni(
         if address != "127.0.0.1":
             raise ValueError("the server is not there")
 
-    server = await serve(answering(plain(b"x" * 300_000), chunked(b"a", b"b")), tls=context)
+    second_answer = chunked(b"a", b"b")
+    server = await serve(
+        answering(plain(b"x" * 300_000), second_answer), answering(second_answer), tls=context
+    )
     upstream = open_engine(check_address=allow, **ca_settings)
     first = await upstream.send(ask(server.origin("localhost"), b"q" * 300_000))
     first_body = await first.read(1_000_000)
@@ -41,8 +46,9 @@ async def test_an_exchange_over_tls_with_verified_name_and_sni(
 
     assert first_body == b"x" * 300_000
     assert await second.read(100) == b"ab"
-    assert server.connection_count == 1
-    assert names == ["localhost"]
+    # httpx has a new connection for each request.
+    assert server.connection_count == (1 if engine == "fast" else 2)
+    assert set(names) == {"localhost"}
     assert "127.0.0.1" in seen
 
 
@@ -185,7 +191,7 @@ async def test_the_fast_engine_offers_only_http_1_1_and_httpx_prefers_2(
     server = await serve(script, tls=test_ca.server("good", ["h2", "http/1.1"]))
     upstream = open_engine(**ca_settings)
     response = await upstream.send(
-        ask(server.origin("localhost"), target=b"/v1/x?y=[z]", headers=[(b"X-A", b"b")])
+        ask(server.origin("localhost"), b"ok", target=b"/v1/x?y=[z]", headers=[(b"X-A", b"b")])
     )
 
     assert response.status == 200
@@ -193,10 +199,85 @@ async def test_the_fast_engine_offers_only_http_1_1_and_httpx_prefers_2(
     assert chosen == ["http/1.1" if engine == "fast" else "h2"]
 
 
+@pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
+async def test_requests_at_once_over_tls_all_get_their_own_answer(
+    protocol: str,
+    serve: Serve,
+    open_engine: OpenEngine,
+    test_ca: TestCa,
+    ca_settings: dict[str, str],
+) -> None:
+    """Whether they share connections or not, and more of them than there may be connections."""
+
+    async def script(peer: Peer) -> None:
+        if peer.writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2":
+            await _serve_http2(peer)
+        while True:
+            _, body = await peer.request()
+            await peer.send(plain(body))
+
+    server = await serve(script, tls=test_ca.server("good", [protocol]))
+    upstream = open_engine(connections_per_origin_max=3, **ca_settings)
+
+    async def one(body: bytes) -> bytes:
+        request = ask(
+            server.origin("localhost"), body, target=b"/v1/x?y=[z]", headers=[(b"X-A", b"b")]
+        )
+        return await (await upstream.send(request)).read(10)
+
+    bodies = [b"%d" % number for number in range(20)]
+
+    assert await asyncio.gather(*map(one, bodies)) == bodies
+
+
+async def test_each_request_has_a_tunnel_of_its_own_through_a_proxy(
+    serve: Serve, test_ca: TestCa, ca_settings: dict[str, str]
+) -> None:
+    """What an origin sends after its answer reaches no other request."""
+    tunnels: list[bytes] = []
+
+    async def relay(peer: Peer) -> None:
+        tunnels.append(await peer.head())
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        up = asyncio.create_task(_copy(peer.reader, writer))
+        await _copy(reader, peer.writer)
+        await up
+
+    server = await serve(
+        answering(plain(b"first") + plain(b"not asked for")),
+        answering(plain(b"second")),
+        tls=test_ca.server("good", ["http/1.1"]),
+    )
+    proxy = await serve(relay)
+    settings = UpstreamSettings(proxy_url=f"http://127.0.0.1:{proxy.port}", **ca_settings)
+    upstream = open_upstream("auto", settings)
+    bodies = []
+    try:
+        for _ in range(2):
+            response = await upstream.send(ask(server.origin("localhost")))
+            bodies.append(await response.read(100))
+    finally:
+        await upstream.close()
+
+    assert bodies == [b"first", b"second"]
+    assert [head.split(b"\r\n")[0] for head in tunnels] == [
+        b"CONNECT localhost:%d HTTP/1.1" % server.port
+    ] * 2
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
 async def _serve_http2(peer: Peer) -> None:
     connection = H2Connection(H2Configuration(client_side=False, header_encoding=None))
     connection.initiate_connection()
     await peer.send(connection.data_to_send())
+    bodies: dict[int, bytes] = {}
     while data := await peer.reader.read(65_536):
         for event in connection.receive_data(data):
             if isinstance(event, RequestReceived):
@@ -204,7 +285,10 @@ async def _serve_http2(peer: Peer) -> None:
                 assert headers[b":path"] == b"/v1/x?y=[z]"
                 assert headers[b"x-a"] == b"b"
                 assert headers[b":authority"].startswith(b"localhost:")
+            elif isinstance(event, DataReceived):
+                bodies[event.stream_id] = bodies.get(event.stream_id, b"") + event.data
             elif isinstance(event, StreamEnded):
                 connection.send_headers(event.stream_id, [(b":status", b"200")])
-                connection.send_data(event.stream_id, b"ok", end_stream=True)
+                body = bodies.pop(event.stream_id)
+                connection.send_data(event.stream_id, body, end_stream=True)
         await peer.send(connection.data_to_send())

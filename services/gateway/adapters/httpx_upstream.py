@@ -19,7 +19,6 @@ from gateway.ports import (
     HeaderPairs,
     MalformedResponse,
     Origin,
-    ResetBeforeResponse,
     ResponseTooLarge,
     UpstreamRequest,
 )
@@ -36,6 +35,10 @@ class HttpxUpstream:
     The client class above them is left out: it would add headers, keep cookies and log addresses.
     Every origin has a transport of its own, so that a connection opened to a checked address is
     only ever used for the name whose certificate was verified on it.
+
+    A connection is kept for nobody: httpcore would hand bytes that trail one answer to the request
+    after it, which may be another tenant's. Over HTTP/2, whose streams say what belongs to whom,
+    requests share a connection while they overlap.
     """
 
     def __init__(
@@ -50,28 +53,6 @@ class HttpxUpstream:
 
     async def send(self, request: UpstreamRequest) -> "HttpxResponse":
         check_head(request)
-        try:
-            return await self._exchange(request)
-        except ResetBeforeResponse:
-            # Whether the connection was a reused one is not told, but repeating does no harm.
-            if not (request.is_repeatable and isinstance(request.body, bytes)):
-                raise
-        return await self._exchange(request)
-
-    async def close(self) -> None:
-        self._is_closed = True
-        transports = list(self._transports.values())
-        self._transports.clear()
-        for transport in transports:
-            await transport.aclose()
-
-    def leave(self, transport: httpx.AsyncHTTPTransport) -> None:
-        """An answer is done with its transport."""
-        left = self._busy.pop(transport, 1) - 1
-        if left:
-            self._busy[transport] = left
-
-    async def _exchange(self, request: UpstreamRequest) -> "HttpxResponse":
         transport = await self._transport(request.origin)
         self._busy[transport] = self._busy.get(transport, 0) + 1
         try:
@@ -89,6 +70,19 @@ class HttpxUpstream:
             await answer.close()
             raise
         return answer
+
+    async def close(self) -> None:
+        self._is_closed = True
+        transports = list(self._transports.values())
+        self._transports.clear()
+        for transport in transports:
+            await transport.aclose()
+
+    def leave(self, transport: httpx.AsyncHTTPTransport) -> None:
+        """An answer is done with its transport."""
+        left = self._busy.pop(transport, 1) - 1
+        if left:
+            self._busy[transport] = left
 
     async def _translate(self, request: UpstreamRequest) -> httpx.Request:
         origin = request.origin
@@ -158,9 +152,7 @@ class HttpxUpstream:
             trust_env=False,
             proxy=settings.proxy_url if needs_proxy(settings, origin) else None,
             limits=httpx.Limits(
-                max_connections=settings.connections_per_origin_max,
-                max_keepalive_connections=settings.idle_connections_max,
-                keepalive_expiry=settings.idle_timeout_s,
+                max_connections=settings.connections_per_origin_max, max_keepalive_connections=0
             ),
         )
 
