@@ -155,7 +155,8 @@ class RunningServer:
     def kill(self) -> None:
         """`kill -9`; does nothing when it is not running."""
         if self.process is not None:
-            children = psutil.Process(self.pid).children(recursive=True)
+            has_ended = self.process.poll() is not None
+            children = [] if has_ended else psutil.Process(self.pid).children(recursive=True)
             self.process.kill()
             self.process.wait(10)
             self.process = None
