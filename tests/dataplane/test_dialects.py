@@ -42,6 +42,30 @@ def settings(gateway: Gateway, echo: EchoProvider) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
+def of_mine(gateway: Gateway, echo: EchoProvider) -> str:
+    """A setting of a provider that an operator described."""
+    described = {
+        "provider": "of-mine",
+        "route_configs": [
+            {
+                "path": "/chat",
+                "target_url": f"{echo.url}/chat",
+                "model_location": "model",
+                "request_prompt_location": "messages",
+                "response_completion_location": "text",
+                "stream_location": "stream",
+                "stream_end_word": "end",
+                "stream_response_completion_location": "text",
+            }
+        ],
+        "authentication_param": "apikey",
+    }
+    made = httpx.post(f"{gateway.admin_url}/api/custom/providers", json=described)
+    assert made.status_code == 200, made.text
+    return gateway.setting(echo.url, provider="of-mine", setting={"apikey": SECRET})
+
+
+@pytest.fixture(scope="module")
 def all_key(gateway: Gateway, settings: dict[str, str]) -> str:
     """A key with a setting of every provider, OpenAI's first."""
     gateway.key("sk-all", settings["openai"], settingIds=list(settings.values()))
@@ -352,27 +376,79 @@ def test_a_model_that_two_readers_would_read_differently_is_not_rewritten(client
     assert not echo.heard
 
 
+OPENAI_WANTED = " wants a provider setting of openai, or of another with its API; the key's, of "
+
+
 @pytest.mark.parametrize(
-    ("provider", "path", "right"),
+    ("provider", "path", "status", "message"),
     [
-        ("openai", "/v1/messages", "/v1/chat/completions"),
-        ("anthropic", "/v1/embeddings", "/v1/messages"),
-        ("anthropic", "/v1/chat/completions", "/v1/messages"),
+        (
+            "openai",
+            "/v1/messages",
+            400,
+            "/v1/messages wants a provider setting of anthropic;"
+            " the key's, of openai, serve /v1/chat/completions",
+        ),
+        (
+            "anthropic",
+            "/v1/embeddings",
+            400,
+            f"/v1/embeddings{OPENAI_WANTED}anthropic, serve /v1/messages",
+        ),
+        (
+            "anthropic",
+            "/v1/chat/completions",
+            400,
+            f"/v1/chat/completions of this model{OPENAI_WANTED}anthropic, serve /v1/messages",
+        ),
+        (
+            "of-mine",
+            "/v1/chat/completions",
+            400,
+            f"/v1/chat/completions of this model{OPENAI_WANTED}of-mine,"
+            " serve /api/custom/providers/of-mine",
+        ),
+        ("anthropic", "/v1/nothing", 404, "route not supported"),
+        ("of-mine", "/v1/nothing", 404, "route not supported"),
+        (
+            "openai",
+            "/api/providers/anthropic/v1/messages",
+            401,
+            "the key has no provider setting for this path",
+        ),
     ],
 )
-def test_another_dialect_is_not_translated(gateway, echo, settings, provider, path, right):
-    """400 that names the path to take."""
+def test_another_dialect_is_not_translated(
+    gateway, echo, settings, of_mine, provider, path, status, message
+):
+    """400 that names what would serve it; 404 where no vendor is known to have such a path."""
     key = f"sk-only-{provider}-{path}"
-    gateway.key(key, settings[provider])
+    gateway.key(key, {"of-mine": of_mine, **settings}[provider])
     echo.heard.clear()
 
-    answer = httpx.post(
-        f"{gateway.proxy_url}{path}", json={"model": "m"}, headers={"x-api-key": key}
+    url, headers = f"{gateway.proxy_url}{path}", {"x-api-key": key}
+    answer = httpx.post(url, json={"model": "m"}, headers=headers)
+
+    assert (answer.status_code, answer.json()["error"]["message"]) == (status, message)
+    assert not echo.heard
+    if status == 404:
+        without_model = [
+            httpx.post(url, json={}, headers=headers),
+            httpx.get(url, headers=headers),
+        ]
+        assert [one.status_code for one in without_model] == [404, 404]
+
+
+def test_chats_that_are_listed_name_no_model(gateway, settings):
+    """Nor does the refusal of a key whose provider keeps none."""
+    gateway.key("sk-lists-chats", settings["anthropic"])
+
+    answer = httpx.get(
+        f"{gateway.proxy_url}/v1/chat/completions", headers={"x-api-key": "sk-lists-chats"}
     )
 
-    assert answer.status_code == 400
-    assert right in answer.json()["error"]["message"]
-    assert not echo.heard
+    message = f"/v1/chat/completions{OPENAI_WANTED}anthropic, serve /v1/messages"
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, message)
 
 
 def test_a_key_with_a_list_of_models_cannot_hide_one(gateway, echo, settings):

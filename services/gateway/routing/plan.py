@@ -12,6 +12,9 @@ from gateway.values import Call, Endpoint, Principal, Refusal, Target
 _NO_PREFIX: Final = ("\0",)
 _ANY: Final = 2
 """The rank of a setting that may or may not have the model."""
+_CHAT: Final = "openai.chat_completions"
+_CHAT_PATHS: Final = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
+_VENDORS: Final = {"openai": "openai, or of another with its API", "anthropic": "anthropic"}
 
 
 class Wish(NamedTuple):
@@ -70,8 +73,8 @@ def plan(
     all others that speak the dialect, which are not even tried then. Among those that are left
     priority decides, then the key's balancing, and who rests comes last; a call that names no model
     goes where the last one went, for it may be about a file there. Raises Refusal: 401 when the key
-    has no setting for the path, 400 when those it has speak another dialect or are not called, 403
-    when its settings do not allow the model.
+    has no setting for the path, 400 when those it has speak another dialect or are not called, 404
+    when nobody knows that dialect to have such a path, 403 when its settings do not allow the model.
     """
     if wish is None and len(principal.setting_ids) == 1:
         # Most keys have one setting, and most settings no list: there is nothing to choose.
@@ -97,7 +100,7 @@ def plan(
             found = [target for target in found if _is_wished(target, wish)]
         fitting = [target for target in found if _can_speak(target, model, endpoint)]
     if found and not fitting:
-        raise _unserved(found, endpoint.dialect)
+        raise _unserved(found, endpoint, model)
     if not fitting:
         raise Refusal(
             401,
@@ -143,7 +146,7 @@ def _can_speak(target: Target, model: str | None, endpoint: Endpoint) -> bool:
         return True
     if endpoint.dialect not in target.auth_headers or model is None:
         return False
-    return endpoint.name == "openai.chat_completions" and (
+    return endpoint.name == _CHAT and (
         model.startswith(target.provider.model_prefixes) or model in target.allowed_models
     )
 
@@ -167,19 +170,31 @@ def _rank(target: Target, model: str | None) -> int:
     return 1 if is_its_own else _ANY
 
 
-def _unserved(found: Iterable[Target], dialect: str) -> Refusal:
-    if not any(target.auth_headers for target in found):
-        names = ", ".join(sorted({target.ref.provider for target in found}))
+def _unserved(found: Iterable[Target], endpoint: Endpoint, model: str | None) -> Refusal:
+    """Why none of these can serve this path, and what would."""
+    called = [target for target in found if target.auth_headers]
+    names = ", ".join(sorted({target.ref.provider for target in called or found}))
+    if not called:
         return Refusal(
             400,
             "invalid_request_error",
             "unsupported_provider",
             f"settings of {names} are kept, but {names} cannot be called through this gateway",
         )
-    right = "/v1/messages" if dialect == "openai" else "/v1/chat/completions"
+    if endpoint.name == f"{endpoint.dialect}.unknown":
+        return Refusal(404, "invalid_request_error", "not_found", "route not supported")
+    right = " and ".join(sorted({_own_path(target) for target in called}))
+    # Chat completions have models of two dialects, other paths one.
+    is_model = model is not None and endpoint.name == _CHAT
     return Refusal(
         400,
         "invalid_request_error",
         "unsupported_path",
-        f"none of the key's providers serves this model here; try {right}",
+        f"{endpoint.template}{' of this model' if is_model else ''} wants a provider setting of"
+        f" {_VENDORS[endpoint.dialect]}; the key's, of {names}, serve {right}",
     )
+
+
+def _own_path(target: Target) -> str:
+    name = target.ref.provider
+    return _CHAT_PATHS.get(target.provider.dialect, f"/api/custom/providers/{name}")
