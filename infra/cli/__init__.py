@@ -150,6 +150,8 @@ def application() -> "object":
         help_format="plaintext",
         version=_version,
         result_action="return_value",
+        print_error=False,
+        exit_on_error=False,
     )
     groups = {
         group.name: App(
@@ -177,7 +179,12 @@ def _version() -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: exits with the command's status, 1 for a problem, 130 for Ctrl-C."""
+    """Entry point: exits with the command's status, 1 for a problem, 130 for Ctrl-C.
+
+    2 is for words on the command line that cannot be taken.
+    """
+    from cyclopts import CycloptsError
+
     app = application()
     try:
         status = app(arguments)  # type: ignore[operator]
@@ -187,6 +194,9 @@ def main(arguments: list[str] | None = None) -> None:
         # Whoever read our output has had enough.
         sys.stderr.close()
         sys.exit(141)
+    except CycloptsError as error:
+        sys.stderr.write(f"tollway: {error}\n")
+        sys.exit(2)
     except Exception as error:
         from infra.cli.problems import explain
 

@@ -5,14 +5,19 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
-from cyclopts import Parameter
 
 from infra.cli.checks import Check, directory, ports, processes, programs, service_settings
-from infra.cli.parameters import DATA_DIR_DEFAULT, AsJson, DataDir
+from infra.cli.parameters import (
+    DATA_DIR_DEFAULT,
+    AdminPort,
+    AsJson,
+    DataDir,
+    ProxyPort,
+    ReportingPort,
+)
 from infra.cli.server_checks import servers
 from infra.embedded.instance import find_addresses, launcher_state
 
@@ -22,9 +27,9 @@ _MARKS = {"ok": "ok  ", "warning": "warn", "bad": "BAD "}
 def doctor(
     *,
     data_dir: DataDir = DATA_DIR_DEFAULT,
-    proxy_port: Annotated[int, Parameter(env_var="PROXY_PORT", help="For clients.")] = 8002,
-    admin_port: Annotated[int, Parameter(env_var="ADMIN_PORT", help="Admin API.")] = 8001,
-    reporting_port: Annotated[int, Parameter(env_var="REPORTING_PORT", help="Reports.")] = 8003,
+    proxy_port: ProxyPort = 8002,
+    admin_port: AdminPort = 8001,
+    reporting_port: ReportingPort = 8003,
     as_json: AsJson = False,
 ) -> int:
     """Check settings, programs, ports, disk and servers; say how to mend what is wrong.

@@ -38,12 +38,13 @@ async def servers(environ: dict[str, str]) -> list[Check]:
 
 async def _check(name: str, url: str, ask: Callable[[str], Awaitable[_Found]]) -> Check:
     server = name.removesuffix("_URL").lower()
-    where = _without_password(url)
+    where = ""
     try:
+        where = _without_password(url)
         async with asyncio.timeout(SERVER_TIMEOUT_S):
             found = await ask(url)
     except Exception as error:  # noqa: BLE001 - every client library has errors of its own
-        detail = f"{where}: {type(error).__name__}: {error}".removesuffix(": ")
+        detail = f"{where}: {type(error).__name__}: {error}".strip(": ")
         mend = f"is it running, and is {name} right? An embedded one: `tollway logs {server}`"
         return Check(name=server, verdict="bad", detail=detail, mend=mend)
     detail = f"{where}, version {found.version}"

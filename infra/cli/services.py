@@ -11,7 +11,8 @@ from infra.cli.parameters import DATA_DIR_DEFAULT, AsJson, DataDir
 from infra.cli.problems import Problem
 from infra.embedded.instance import find_addresses, launcher_state
 
-_NAMES_OF_SERVERS: Final = ("NATS_URL", "CLICKHOUSE_URL", "POSTGRES_URL", "POSTGRESQL_HOSTS")
+_NAMES_OF_SERVERS: Final = ("NATS_URL", "CLICKHOUSE_URL", "POSTGRES_URL", "POSTGRESQL_")
+"""Settings that name servers, or how their names begin."""
 
 CheckConfig = Annotated[
     bool,
@@ -123,20 +124,17 @@ def secrets_rotate(
 def find_environment(data_dir: Path) -> dict[str, str]:
     """What the instance on a data directory gave its services; empty when there never was one.
 
-    Raises Problem for one that does not run, unless the environment names servers.
+    Raises Problem when none runs there, unless the environment names servers.
     """
     data_dir = data_dir.resolve()
-    addresses = find_addresses(data_dir)
-    if addresses is None:
-        return {}
-    if launcher_state(data_dir) is None and not any(
-        name in os.environ for name in _NAMES_OF_SERVERS
-    ):
+    is_told = any(name.startswith(_NAMES_OF_SERVERS) for name in os.environ)
+    if not is_told and launcher_state(data_dir) is None:
         raise Problem(
-            f"nothing runs on {data_dir}; start it with `tollway up`, "
-            f"or name other servers: {', '.join(_NAMES_OF_SERVERS)}"
+            f"nothing runs on {data_dir}; start it with `tollway up`, or name other servers: "
+            "NATS_URL, CLICKHOUSE_URL, POSTGRES_URL or POSTGRESQL_*"
         )
-    return addresses.environment
+    addresses = find_addresses(data_dir)
+    return {} if addresses is None else addresses.environment
 
 
 def become(

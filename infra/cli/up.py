@@ -12,11 +12,19 @@ from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from infra.cli.parameters import DATA_DIR_DEFAULT, AsJson, DataDir
+from infra.cli.parameters import (
+    DATA_DIR_DEFAULT,
+    AdminPort,
+    AsJson,
+    DataDir,
+    ProxyPort,
+    ReportingPort,
+)
 from infra.cli.problems import Problem
 from infra.embedded.instance import Announcement, DetachedReply, UpOptions, make_data_dir
-from infra.embedded.launcher import Observer, run_up
+from infra.embedded.launcher import Observer, check_new, run_up
 from runtime.state import ProcessState
 
 
@@ -24,11 +32,16 @@ def up(
     *,
     data_dir: DataDir = DATA_DIR_DEFAULT,
     detach: Annotated[bool, Parameter(negative="", help="Return when all is ready.")] = False,
-    proxy_port: Annotated[int, Parameter(env_var="PROXY_PORT", help="For clients.")] = 8002,
-    admin_port: Annotated[int, Parameter(env_var="ADMIN_PORT", help="Admin API.")] = 8001,
-    reporting_port: Annotated[int, Parameter(env_var="REPORTING_PORT", help="Reports.")] = 8003,
+    proxy_port: ProxyPort = 8002,
+    admin_port: AdminPort = 8001,
+    reporting_port: ReportingPort = 8003,
     workers: Annotated[
-        int, Parameter(env_var="GATEWAY_WORKERS", help="Gateway workers; 0 is one a core.")
+        int,
+        Parameter(
+            env_var="GATEWAY_WORKERS",
+            help="Gateway workers; 0 is one a core.",
+            validator=Number(gte=0),
+        ),
     ] = 0,
     no_demo: Annotated[bool, Parameter(negative="", help="No demo provider, no demo key.")] = False,
     as_json: AsJson = False,
@@ -125,7 +138,8 @@ def _banner(announcement: Announcement) -> str:
 
 
 def _start_detached(options: UpOptions) -> Announcement:
-    """Start an instance in a session of its own and wait for its word. Raises Problem."""
+    """Start an instance in a session of its own and wait for its word. Raises Problem, PortInUse."""
+    check_new(options)
     log_dir = Path(options.data_dir) / "logs"
     make_data_dir(log_dir.parent)
     log_dir.mkdir(exist_ok=True)

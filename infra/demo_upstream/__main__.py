@@ -15,6 +15,12 @@ from infra.demo_upstream.server import listen
 from runtime.ports import PortInUse, require_free
 
 
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= 65_535):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port")
+    return int(text)
+
+
 def _arguments() -> argparse.Namespace:
     headers = "\n".join(f"  x-demo-{name}: {text}" for name, text in HEADERS.items())
     parser = argparse.ArgumentParser(
@@ -25,7 +31,7 @@ def _arguments() -> argparse.Namespace:
         "example:\n  python -m infra.demo_upstream --port 9100",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--port", type=int, default=0, help="0 picks a free one and prints it")
+    parser.add_argument("--port", type=_port, default=0, help="0 picks a free one and prints it")
     parser.add_argument("--record-file", type=Path, help="append every answer as a line of JSON")
     parser.add_argument(
         "--record-rows", type=int, default=50_000, help="answers kept in memory (default 50000)"

@@ -9,7 +9,14 @@ from typing import Final, Literal
 
 import msgspec
 
-from runtime.state import SupervisorState, read_state, run_dir, state_path, write_atomically
+from runtime.state import (
+    SupervisorState,
+    make_run_dir,
+    read_state,
+    run_dir,
+    state_path,
+    write_atomically,
+)
 
 SUPERVISOR: Final = "tollway"
 
@@ -95,7 +102,7 @@ def make_data_dir(data_dir: Path) -> None:
 @contextlib.contextmanager
 def only_one(data_dir: Path) -> Iterator[None]:
     """Own the data directory until the end of the block. Raises AlreadyRunning."""
-    path = run_dir(data_dir) / "up.lock"
+    path = make_run_dir(data_dir) / "up.lock"
     # Not inheritable (Python's default): a child that outlived us must not hold the lock.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -115,19 +122,16 @@ def launcher_state(data_dir: Path) -> SupervisorState | None:
     return state if state is not None and state.is_running else None
 
 
-def _addresses_path(data_dir: Path) -> Path:
-    return run_dir(data_dir) / "addresses"
-
-
 def write_addresses(data_dir: Path, addresses: Addresses) -> None:
     """For other commands, readable by the owner only."""
-    write_atomically(_addresses_path(data_dir), msgspec.json.encode(addresses), mode=0o600)
+    path = make_run_dir(data_dir) / "addresses"
+    write_atomically(path, msgspec.json.encode(addresses), mode=0o600)
 
 
 def find_addresses(data_dir: Path) -> Addresses | None:
     """Those of the instance that runs now, or ran last; None when there are none."""
     try:
-        return msgspec.json.decode((data_dir / "run" / "addresses").read_bytes(), type=Addresses)
+        return msgspec.json.decode((run_dir(data_dir) / "addresses").read_bytes(), type=Addresses)
     except (OSError, msgspec.DecodeError):
         return None
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import msgspec
 
 from runtime.ports import choose_free, is_free
-from runtime.state import run_dir, write_atomically
+from runtime.state import make_run_dir, write_atomically
 
 
 def keep_ports(data_dir: Path, names: Iterable[str]) -> dict[str, int]:
     """A free port a name: last time's if nobody has it now, another one if somebody does."""
-    path = run_dir(data_dir) / "ports"
+    path = make_run_dir(data_dir) / "ports"
     try:
         remembered = msgspec.json.decode(path.read_bytes(), type=dict[str, int])
     except (OSError, msgspec.DecodeError):

@@ -103,6 +103,20 @@ class Observer:
         """Everything is ready."""
 
 
+def check_new(options: UpOptions) -> None:
+    """Refuse what cannot start before a data directory is made for it. Raises PortInUse.
+
+    Where there is one a port may be that of a process we left behind, which is ended first.
+    """
+    if not Path(options.data_dir).exists():
+        _require_free_ports(options)
+
+
+def _require_free_ports(options: UpOptions) -> None:
+    for port in (options.proxy_port, options.admin_port, options.reporting_port):
+        require_free(port)
+
+
 async def run_up(options: UpOptions, observer: Observer) -> int:
     """Bring everything up, wait for a signal, take everything down; the exit status.
 
@@ -111,12 +125,12 @@ async def run_up(options: UpOptions, observer: Observer) -> int:
     """
     began = time.monotonic()
     data_dir = Path(options.data_dir)
+    check_new(options)
     make_data_dir(data_dir)
     with only_one(data_dir):
         observer.preparing("servers")
         end_leftovers(data_dir)
-        for port in (options.proxy_port, options.admin_port, options.reporting_port):
-            require_free(port)
+        _require_free_ports(options)
         up = await _Up.plan(options, data_dir)
         up.make_secrets_key()
         supervisor = up.supervisor(observer)

@@ -18,8 +18,10 @@ from infra.migrations.settings import MigrationSettings
 _FAILURES = (
     OSError,
     TimeoutError,
+    OverflowError,  # what a socket says of a port past 65535
     TakenDatabase,
     asyncpg.PostgresError,
+    asyncpg.exceptions.ClientConfigurationError,
     ClickHouseError,
     nats.errors.Error,
 )

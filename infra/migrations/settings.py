@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from runtime.settings import Duration, Secret
+from runtime.settings import Duration, Secret, port
 
 _GIB = 1 << 30
 
@@ -36,7 +36,7 @@ class MigrationSettings(msgspec.Struct, frozen=True):
     postgresql_hosts: Annotated[
         str, msgspec.Meta(description="Postgres host (the first of a list is used)")
     ] = "127.0.0.1"
-    postgresql_port: Annotated[int, msgspec.Meta(description="Postgres port")] = 5432
+    postgresql_port: Annotated[int, port("Postgres port")] = 5432
     postgresql_username: Annotated[str, msgspec.Meta(description="Postgres user")] = "tollway"
     postgresql_password: Annotated[Secret, msgspec.Meta(description="Postgres password")] = Secret(
         ""

@@ -1,7 +1,8 @@
 """Settings from the environment: one frozen struct a service, every problem reported at once.
 
-A field `request_body_bytes_max` is read from `REQUEST_BODY_BYTES_MAX`. Its description (msgspec
-Meta) is the line of the settings table. Types: str, int, bool, Secret, Duration, Choices (Literal).
+A field `request_body_bytes_max` is read from `REQUEST_BODY_BYTES_MAX`. Its msgspec Meta has the
+line of the settings table (`description`) and a number's bounds (`ge`, `le`). Types: str, int,
+bool, Secret, Duration, Choices (Literal).
 """
 
 import os
@@ -55,6 +56,11 @@ class BadSettings(ValueError):
         self.problems = problems
 
 
+def port(description: str, *, lowest: int = 1) -> msgspec.Meta:
+    """The Meta of a TCP port. 0, where a setting may be that, takes any free one."""
+    return msgspec.Meta(description=description, ge=lowest, le=65_535)
+
+
 def parse_duration(text: str) -> Duration:
     """Raises ValueError when it is neither a number of seconds nor number-unit parts."""
     try:
@@ -69,7 +75,12 @@ def parse_duration(text: str) -> Duration:
 
 def _parse(text: str, kind: Any) -> Any:
     if get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
+        kind, *extras = get_args(kind)
+        value = _parse(text, kind)
+        for extra in extras:
+            if isinstance(extra, msgspec.Meta):
+                _require_within(value, extra.ge, extra.le)
+        return value
     if get_origin(kind) in (Union, types.UnionType):
         if text == "":
             return None
@@ -90,6 +101,13 @@ def _parse(text: str, kind: Any) -> Any:
     if kind is Duration:
         return parse_duration(text)
     return kind(text)
+
+
+def _require_within(value: Any, least: float | None, most: float | None) -> None:
+    if least is not None and value < least:
+        raise ValueError(f"{show(value)} is less than {least}")
+    if most is not None and value > most:
+        raise ValueError(f"{show(value)} is more than {most}")
 
 
 def load(cls: type[Settings], environ: Mapping[str, str] | None = None) -> Settings:

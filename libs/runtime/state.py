@@ -58,8 +58,13 @@ class ProcessRow(msgspec.Struct, frozen=True):
 
 
 def run_dir(data_dir: Path) -> Path:
-    """Where state files live; created when missing."""
-    path = data_dir / "run"
+    """Where state files live."""
+    return data_dir / "run"
+
+
+def make_run_dir(data_dir: Path) -> Path:
+    """The same, for whoever writes there; who only reads makes nothing."""
+    path = run_dir(data_dir)
     path.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -88,7 +93,8 @@ def hold(data_dir: Path, supervisor: str) -> int | None:
     None when another process is.
     """
     # Not inheritable (Python's default): a child that outlived us must not hold the lock.
-    descriptor = os.open(run_dir(data_dir) / f"{supervisor}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    path = make_run_dir(data_dir) / f"{supervisor}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -99,7 +105,8 @@ def hold(data_dir: Path, supervisor: str) -> int | None:
 
 def write_state(data_dir: Path, state: SupervisorState) -> None:
     """Write `<data_dir>/run/<supervisor>.json`."""
-    write_atomically(state_path(data_dir, state.supervisor), msgspec.json.encode(state))
+    path = make_run_dir(data_dir) / f"{state.supervisor}.json"
+    write_atomically(path, msgspec.json.encode(state))
 
 
 def read_state(path: Path) -> SupervisorState | None:
@@ -112,7 +119,7 @@ def read_state(path: Path) -> SupervisorState | None:
 
 def read_states(data_dir: Path) -> list[SupervisorState]:
     """Every supervisor's state in a data directory, running or not, by name."""
-    directory = data_dir / "run"
+    directory = run_dir(data_dir)
     if not directory.is_dir():
         return []
     states = [read_state(path) for path in sorted(directory.glob("*.json"))]

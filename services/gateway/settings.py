@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from runtime.loopback import is_loopback
-from runtime.settings import BadSettings, Duration, Secret, load
+from runtime.settings import BadSettings, Duration, Secret, load, port
 
 _MIB = 1024 * 1024
 
@@ -21,13 +21,15 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     """Everything the gateway can be told. Names are the environment's, in lower case."""
 
     proxy_host: Annotated[str, _d("address of the data plane")] = "127.0.0.1"
-    proxy_port: Annotated[int, _d("port of the data plane")] = 8002
+    proxy_port: Annotated[int, port("port of the data plane")] = 8002
     admin_host: Annotated[str, _d("address of the admin API")] = "127.0.0.1"
-    admin_port: Annotated[int, _d("port of the admin API")] = 8001
+    admin_port: Annotated[int, port("port of the admin API")] = 8001
     reporting_url: Annotated[str, _d("where the admin API forwards reports to")] = (
         "http://127.0.0.1:8003"
     )
-    gateway_workers: Annotated[int, _d("data worker processes; 0 is one a core")] = 0
+    gateway_workers: Annotated[
+        int, msgspec.Meta(description="data worker processes; 0 is one a core", ge=0)
+    ] = 0
     data_dir: Annotated[str, _d("journal, logs and run state live here")] = ".tollway"
     admin_body_bytes_max: Annotated[int, _d("largest body of an admin request")] = 4 * _MIB
     admin_pass: Annotated[
@@ -38,7 +40,7 @@ class GatewaySettings(msgspec.Struct, frozen=True):
         Secret("")
     )
     postgresql_hosts: Annotated[str, _d("hosts, tried in order, comma separated")] = "localhost"
-    postgresql_port: Annotated[int, _d("port of Postgres")] = 5432
+    postgresql_port: Annotated[int, port("port of Postgres")] = 5432
     postgresql_db_name: Annotated[str, _d("database")] = "postgres"
     postgresql_username: Annotated[str, _d("user")] = "postgres"
     postgresql_password: Annotated[Secret, _d("password")] = Secret("")
@@ -57,7 +59,7 @@ class GatewaySettings(msgspec.Struct, frozen=True):
         ""
     )
     redis_hosts: Annotated[str, _d("hosts, tried in order, comma separated")] = "localhost"
-    redis_port: Annotated[int, _d("port of Redis")] = 6379
+    redis_port: Annotated[int, port("port of Redis")] = 6379
     redis_username: Annotated[str, _d("user")] = ""
     redis_password: Annotated[Secret, _d("password")] = Secret("")
     redis_tls: Annotated[bool, _d("connect to REDIS_HOSTS over TLS")] = False
@@ -132,19 +134,28 @@ class GatewaySettings(msgspec.Struct, frozen=True):
         Duration, _d("a client's connection that asks for nothing is closed after")
     ] = Duration(75)
 
-    upstream_engine: Annotated[Literal["auto", "fast", "httpx"], _d("HTTP client engine")] = "auto"
+    upstream_engine: Annotated[
+        Literal["auto", "fast", "httpx"],
+        _d(
+            "HTTP client engine: fast, or httpx, which can go through an outbound proxy and speaks"
+            " HTTP/2, for about forty times the CPU and with a new connection for each request;"
+            " auto takes httpx for what goes through the proxy"
+        ),
+    ] = "auto"
     upstream_connect_timeout: Annotated[Duration, _d("longest connect, TLS included")] = Duration(
         10
     )
     upstream_pool_timeout: Annotated[Duration, _d("longest wait for a connection")] = Duration(10)
     upstream_write_timeout: Annotated[Duration, _d("longest stall while sending")] = Duration(30)
     upstream_connections_max: Annotated[int, _d("connections to one origin, a worker")] = 4096
-    upstream_idle_max: Annotated[int, _d("idle connections kept, a worker")] = 256
+    upstream_idle_max: Annotated[int, _d("idle connections kept, a worker; none by httpx")] = 256
     upstream_idle_timeout: Annotated[Duration, _d("an idle connection is closed after")] = Duration(
         60
     )
     upstream_ca_file: Annotated[str, _d("CA file for providers, beside the system's")] = ""
-    upstream_proxy_url: Annotated[str, _d("outbound proxy; takes the httpx engine")] = ""
+    upstream_proxy_url: Annotated[
+        str, _d("outbound proxy; takes the httpx engine, see UPSTREAM_ENGINE")
+    ] = ""
     allow_private_upstreams: Annotated[
         bool, _d("let providers be at private, link-local and loopback addresses")
     ] = False

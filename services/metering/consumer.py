@@ -31,7 +31,7 @@ from metering.settings import MeteringSettings
 from metering.state import ConsumerState, PartitionReport, consumer_state_path, report_of
 from runtime.logs import Log
 from runtime.processes import birth_mark
-from runtime.state import run_dir, write_atomically
+from runtime.state import make_run_dir, write_atomically
 
 _STATE_INTERVAL_S: Final = 1.0
 _CONNECT_AGAIN_S: Final = 0.5
@@ -200,7 +200,7 @@ class Consumer:
             self._log.info("stream.purged", messages=purged)
 
     async def _tell(self) -> None:
-        run_dir(self._settings.data_path)
+        make_run_dir(self._settings.data_path)
         while True:
             self._write_state()
             await asyncio.sleep(_STATE_INTERVAL_S)

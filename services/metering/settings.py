@@ -19,7 +19,9 @@ class MeteringSettings(msgspec.Struct, frozen=True):
     """Everything metering can be told. Names are the environment's, in lower case."""
 
     data_dir: Annotated[str, _d("run state lives here; audit reads journals here")] = ".tollway"
-    number_of_event_message_consumers: Annotated[int, _d("consumer processes")] = 3
+    number_of_event_message_consumers: Annotated[
+        int, msgspec.Meta(description="consumer processes", ge=1)
+    ] = 3
     metering_partitions: Annotated[
         int, _d("partitions metered even while empty; those found in the stream always are")
     ] = 8

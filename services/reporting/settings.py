@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from runtime.loopback import is_loopback
-from runtime.settings import BadSettings, Duration, Secret, load
+from runtime.settings import BadSettings, Duration, Secret, load, port
 
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
@@ -16,7 +16,7 @@ class ReportingSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where reporting listens, whom it asks, and every limit it keeps."""
 
     reporting_host: Annotated[str, Meta(description="address reporting listens on")] = "127.0.0.1"
-    reporting_port: Annotated[int, Meta(description="port reporting listens on")] = 8003
+    reporting_port: Annotated[int, port("port reporting listens on", lowest=0)] = 8003
     admin_pass: Annotated[
         Secret,
         Meta(description="what X-API-KEY says; admin tokens do too; empty: open, loopback only"),

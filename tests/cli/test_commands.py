@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.servers import free_port
 
-from infra.cli import COMMANDS
+from infra.cli import COMMANDS, main
 from infra.embedded.instance import Addresses, make_data_dir, write_addresses
 
 PROGRAM = (sys.executable, "-c", "from infra.cli import main; main()")
@@ -29,8 +29,6 @@ def tollway(*arguments: object, **environ: str) -> subprocess.CompletedProcess[s
 
 
 def command_line(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
-    from infra.cli import main
-
     with pytest.raises(SystemExit) as caught:
         main(list(arguments))
     code = caught.value.code
@@ -77,17 +75,97 @@ def test_down_with_nothing_running_is_fine(tmp_path):
     assert tollway("down", "--data-dir", tmp_path).returncode == 0
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("up", "--proxy-port", "99999"),
+        ("up", "--detach", "--admin-port", "0"),
+        ("up", "--reporting-port=-1"),
+        ("up", "--workers=-1"),
+        ("doctor", "--reporting-port", "65536"),
+    ],
+    ids=" ".join,
+)
+def test_a_number_out_of_range_is_one_line_that_names_its_flag(tmp_path, capsys, words):
+    """Exit status 2, and nothing is made."""
+    data_dir = tmp_path / "new"
+    with pytest.raises(SystemExit) as caught:
+        main([*words, "--data-dir", str(data_dir)])
+    [line] = capsys.readouterr().err.splitlines()
+
+    assert caught.value.code == 2
+    assert line.startswith("tollway: ")
+    assert words[-1].split("=")[0] in line or words[-2] in line
+    assert not data_dir.exists()
+
+
+@pytest.mark.parametrize("program", ["gateway", "reporting", "infra.migrations"])
+def test_a_port_out_of_range_is_a_setting_that_cannot_be_used(program):
+    """Every one of them is named at once."""
+    names = {
+        "gateway": {"PROXY_PORT", "ADMIN_PORT", "POSTGRESQL_PORT", "REDIS_PORT"},
+        "reporting": {"REPORTING_PORT"},
+        "infra.migrations": {"POSTGRESQL_PORT"},
+    }[program]
+    done = subprocess.run(
+        [sys.executable, "-m", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **dict.fromkeys(names, "99999")},
+    )
+
+    assert done.returncode != 0
+    assert len(done.stderr.splitlines()) == len(names)
+    assert all(f"{name}: 99999 is more than 65535" in done.stderr for name in names)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("down",),
+        ("logs",),
+        ("demo",),
+        ("audit",),
+        ("resync", "3"),
+        ("secrets", "status"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_only_reads_makes_no_data_directory(tmp_path, words):
+    """What is asked about stays as it is: not there."""
+    data_dir = tmp_path / "none"
+    with pytest.raises(SystemExit):
+        main([*words, "--data-dir", str(data_dir)])
+
+    assert not data_dir.exists()
+
+
 def test_a_port_in_use_is_named_with_its_owner_before_anything_starts(tmp_path):
-    """No traceback, no server left, exit status 1."""
+    """No traceback, no directory, exit status 1."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         others = ["--proxy-port", free_port(), "--reporting-port", free_port()]
-        done = tollway("up", "--admin-port", port, *others, "--data-dir", tmp_path)
+        done = tollway("up", "--admin-port", port, *others, "--data-dir", tmp_path / "new")
 
     assert done.returncode == 1
     assert f"port {port} is in use by pid {os.getpid()}" in done.stderr
     assert "--admin-port" in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_port_in_use_is_named_on_a_directory_that_is_there_too(tmp_path):
+    """There it is looked at once what an earlier start left behind has ended; no server starts."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        others = ["--admin-port", free_port(), "--reporting-port", free_port()]
+        done = tollway("up", "--proxy-port", port, *others, "--data-dir", tmp_path)
+
+    assert done.returncode == 1
+    assert f"port {port} is in use by pid {os.getpid()}" in done.stderr
     assert not (tmp_path / "nats").exists()
 
 
@@ -96,11 +174,15 @@ def test_a_detached_start_that_fails_says_why(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         others = ["--admin-port", free_port(), "--reporting-port", free_port()]
-        done = tollway("up", "--detach", "--proxy-port", port, *others, "--data-dir", tmp_path)
+        ports = ["--proxy-port", port, *others]
+        new = tollway("up", "--detach", *ports, "--data-dir", tmp_path / "new")
+        done = tollway("up", "--detach", *ports, "--data-dir", tmp_path)
 
     assert done.returncode == 1
     assert f"port {port} is in use" in done.stderr
     assert "Traceback" not in done.stderr
+    assert (new.returncode, new.stderr) == (1, done.stderr)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("words", [["demo"], ["trace", "replay"]], ids=" ".join)
@@ -156,12 +238,11 @@ def test_logs_follows_through_a_rotation(tmp_path):
 
 
 def test_doctor_names_a_taken_port_and_a_bad_setting(tmp_path):
-    """Both at once, each with what to do, exit status 1."""
+    """Both at once, each with what to do, exit status 1; it makes no directory."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = tollway(
-            "doctor", "--json", "--proxy-port", port, "--data-dir", tmp_path, CLIENT_GONE="maybe"
-        )
+        words = ("doctor", "--json", "--proxy-port", port, "--data-dir", tmp_path / "none")
+        done = tollway(*words, CLIENT_GONE="maybe")
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
     assert done.returncode == 1
@@ -171,6 +252,7 @@ def test_doctor_names_a_taken_port_and_a_bad_setting(tmp_path):
     assert checks["gateway settings"]["verdict"] == "bad"
     assert "CLIENT_GONE" in checks["gateway settings"]["detail"]
     assert checks["data directory"]["verdict"] == "ok"
+    assert not (tmp_path / "none").exists()
 
 
 def test_doctor_asks_the_servers_the_environment_names(tmp_path, nats_server, redis_server):
@@ -242,6 +324,17 @@ def test_an_audit_of_a_stopped_instance_says_that_nothing_runs(tmp_path):
     assert done.returncode == 2
     assert f"nothing runs on {tmp_path}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_audit_of_a_place_where_nothing_ever_ran_says_so(tmp_path, capsys):
+    """Nobody asked for the servers at default addresses."""
+    with pytest.raises(SystemExit) as caught:
+        main(["audit", "--data-dir", str(tmp_path / "nowhere")])
+    said = capsys.readouterr().err
+
+    assert caught.value.code == 2
+    assert f"nothing runs on {tmp_path / 'nowhere'}" in said
+    assert "tollway up" in said
 
 
 def test_a_new_data_directory_is_its_owners_and_an_old_one_stays_as_it_is(tmp_path):

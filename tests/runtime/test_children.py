@@ -392,6 +392,7 @@ async def test_children_of_a_child_that_supervises_are_shown_after_it(tmp_path):
 async def test_a_torn_state_file_is_read_as_none(tmp_path):
     """Half a file or another program's is no state."""
     path = state_path(tmp_path, "unit")
+    path.parent.mkdir()
     path.write_bytes(b'{"supervisor": "un')
 
     assert read_states(tmp_path) == []
