@@ -188,12 +188,13 @@ def main(arguments: list[str] | None = None) -> None:
     app = application()
     try:
         status = app(arguments)  # type: ignore[operator]
+        sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read our output has had enough.
-        sys.stderr.close()
-        sys.exit(141)
+        from runtime.output import end_unread
+
+        end_unread()
     except CycloptsError as error:
         sys.stderr.write(f"tollway: {error}\n")
         sys.exit(2)

@@ -7,6 +7,7 @@ import sys
 from infra.migrations.files import MigrationChanged
 from infra.migrations.migrate import StoreFailed, migrate
 from infra.migrations.settings import MigrationSettings
+from runtime.output import say
 from runtime.settings import BadSettings, load
 
 
@@ -28,8 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     except (MigrationChanged, StoreFailed) as error:
         print(error, file=sys.stderr)
         return 1
-    for line in lines or ["nothing to do"]:
-        print(line)
+    say("\n".join(lines or ["nothing to do"]))
     return 0
 
 

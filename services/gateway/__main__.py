@@ -7,16 +7,15 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-import msgspec
-
 from gateway.adapters.seal_keys import check_seal_keys
 from gateway.adapters.worker_states import read_state, state_path
 from gateway.recording.settings import load_journal_settings
 from gateway.settings import GatewaySettings, load_settings
 from runtime.children import Child, Probe, StartFailed, Supervisor, run_until_signal
 from runtime.logs import Log, LogSettings, take_over_stdlib, to_stream
+from runtime.output import say_settings
 from runtime.ports import PortInUse, bind, require_free
-from runtime.settings import BadSettings, load, show
+from runtime.settings import BadSettings, load
 
 
 def _worker_probe(path: Path) -> Probe:
@@ -103,12 +102,6 @@ def supervisor(settings: GatewaySettings, log: Log) -> Supervisor:
     return gateway
 
 
-def _check_config(*structs: msgspec.Struct) -> None:
-    for struct in structs:
-        for field in msgspec.structs.fields(struct):
-            sys.stdout.write(f"{field.name.upper()}={show(getattr(struct, field.name))}\n")
-
-
 def main() -> int:
     """Entry point of the service."""
     parser = argparse.ArgumentParser(
@@ -126,7 +119,7 @@ def main() -> int:
         journal_settings = load_journal_settings(settings)
         check_seal_keys(settings)
         if arguments.check_config:
-            _check_config(settings, journal_settings)
+            say_settings(settings, journal_settings)
             return 0
         return asyncio.run(run_until_signal(supervisor(settings, log)))
     except BadSettings as error:

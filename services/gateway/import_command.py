@@ -25,6 +25,7 @@ from gateway.ports import SealUnavailable
 from gateway.progress_bar import progress_bar
 from gateway.providers.registry import PROVIDERS
 from gateway.settings import GatewaySettings, load_settings
+from runtime.output import say
 from runtime.settings import BadSettings
 
 REMARKS_SHOWN_MAX: Final = 50
@@ -73,7 +74,7 @@ async def _run(arguments: argparse.Namespace, settings: GatewaySettings) -> int:
         progress = partial(progress_bar, "writing")
         report = await import_all(taken, PostgresStore(pool), sealer, wishes, progress)
     if arguments.as_json:
-        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+        say(msgspec.json.encode(report).decode())
     else:
         _show(report)
     return 1 if report.refused else 0
@@ -88,7 +89,7 @@ def _show(report: Report) -> None:
     lines += _listed("conflicts", report.conflicts)
     lines += _listed("notes", report.notes)
     lines += ["", _NOT_IMPORTED, _outcome(report)]
-    sys.stdout.write("\n".join(lines) + "\n")
+    say("\n".join(lines))
 
 
 def _listed(title: str, remarks: Sequence[Remark | Clash]) -> list[str]:

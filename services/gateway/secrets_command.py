@@ -24,6 +24,7 @@ from gateway.administration.store import Store, StoreUnavailable
 from gateway.ports import SealBroken, Sealer, SealUnavailable
 from gateway.progress_bar import Advance, progress_bar
 from gateway.settings import GatewaySettings, load_settings
+from runtime.output import say
 from runtime.sealing import KEYS_MAX, BadKeys, KeyRing, SealKey, key_id_of, write_key_file
 from runtime.settings import BadSettings
 
@@ -224,7 +225,7 @@ async def _run(arguments: argparse.Namespace, settings: GatewaySettings) -> int:
 
 def _show(facts: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(facts) + "\n")
+        say(json.dumps(facts))
         return
     for name, value in facts.items():
         if isinstance(value, dict):
@@ -235,7 +236,7 @@ def _show(facts: dict[str, Any], *, as_json: bool) -> None:
             text = "yes" if value else "no"
         else:
             text = "none" if value is None else str(value)
-        sys.stdout.write(f"{name.replace('_', ' '):<11} {text}\n")
+        say(f"{name.replace('_', ' '):<11} {text}")
 
 
 def main() -> int:

@@ -12,8 +12,9 @@ from metering.settings import MeteringSettings, load_settings
 from metering.state import ConsumerState, consumer_state_path
 from runtime.children import Child, Probe, StartFailed, Supervisor, run_until_signal
 from runtime.logs import Log, LogSettings, take_over_stdlib, to_stream
+from runtime.output import say_settings
 from runtime.processes import is_same
-from runtime.settings import BadSettings, load, show
+from runtime.settings import BadSettings, load
 
 _decode_state = msgspec.json.Decoder(ConsumerState).decode
 
@@ -49,11 +50,6 @@ def supervisor(settings: MeteringSettings, log: Log) -> Supervisor:
     return Supervisor("metering", [consumers], data_dir=settings.data_path, log=log)
 
 
-def _check_config(settings: MeteringSettings) -> None:
-    for field in msgspec.structs.fields(settings):
-        sys.stdout.write(f"{field.name.upper()}={show(getattr(settings, field.name))}\n")
-
-
 def main() -> int:
     """Entry point of the service."""
     parser = argparse.ArgumentParser(prog="python -m metering", description=__doc__)
@@ -67,7 +63,7 @@ def main() -> int:
     try:
         settings = load_settings()
         if arguments.check_config:
-            _check_config(settings)
+            say_settings(settings)
             return 0
         if arguments.command is not None:
             return asyncio.run(operator_commands.run(arguments, settings))

@@ -17,6 +17,7 @@ from metering.audit import as_text, audit
 from metering.clock import SystemClock
 from metering.ports import Refused, Superseded, Unavailable
 from metering.settings import MeteringSettings
+from runtime.output import say
 
 _DAY_MS: Final = 86_400_000
 
@@ -91,7 +92,7 @@ async def _audit(link: NatsLink, settings: MeteringSettings, arguments: argparse
     finally:
         await clickhouse.close()
     text = msgspec.json.encode(findings).decode() if arguments.json else as_text(findings)
-    sys.stdout.write(text + "\n")
+    say(text)
     return 0 if findings.is_right else 1
 
 
@@ -122,15 +123,15 @@ async def _lost(link: NatsLink, name: str) -> int:
     with as_unavailable():
         bucket = await link.jetstream.key_value(subjects.CHECKPOINTS_BUCKET)
         await bucket.put(subjects.lost_key(incarnation), b"declared")
-    sys.stdout.write(f"{name} is declared lost; its open requests will be booked as abandoned\n")
+    say(f"{name} is declared lost; its open requests will be booked as abandoned")
     return 0
 
 
 async def _resync(link: NatsLink, partitions: list[int]) -> int:
     with as_unavailable():
         bucket = await link.jetstream.key_value(subjects.CHECKPOINTS_BUCKET)
-        for partition in partitions:
-            sys.stdout.write(f"{await _forget_checkpoint(bucket, partition)}\n")
+        done = [await _forget_checkpoint(bucket, partition) for partition in partitions]
+    say("\n".join(done))
     return 0
 
 

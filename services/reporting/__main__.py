@@ -5,9 +5,10 @@ import sys
 import uvloop
 
 from reporting.bootstrap import run
-from reporting.settings import ReportingSettings, load_settings
+from reporting.settings import load_settings
 from runtime import logs
-from runtime.settings import BadSettings, load, show
+from runtime.output import say_settings
+from runtime.settings import BadSettings, load
 
 
 def main(arguments: list[str]) -> int:
@@ -20,8 +21,7 @@ def main(arguments: list[str]) -> int:
             sys.stderr.write(f"reporting: {problem}\n")
         return 2
     if arguments == ["--check-config"]:
-        for name in ReportingSettings.__struct_fields__:
-            sys.stdout.write(f"{name.upper()}={show(getattr(settings, name))}\n")
+        say_settings(settings)
         return 0
     if arguments:
         sys.stderr.write("usage: python -m reporting [--check-config]\n")

@@ -237,6 +237,37 @@ def test_logs_follows_through_a_rotation(tmp_path):
         process.stdout.close()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-m", "gateway", "--check-config"),
+        ("-m", "metering", "--check-config"),
+        ("-m", "reporting", "--check-config"),
+        (*PROGRAM[1:], "status", "--json"),
+        (*PROGRAM[1:], "logs"),
+    ],
+    ids=lambda words: " ".join(words[-2:]),
+)
+def test_a_reader_who_has_left_is_no_error(tmp_path, words):
+    """As for `| head -1`: not a word about the pipe, and the status of SIGPIPE."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "nats.log").write_text("one\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, *words],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": "", "DATA_DIR": str(tmp_path)},
+    )
+    os.close(writing)
+
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_doctor_names_a_taken_port_and_a_bad_setting(tmp_path):
     """Both at once, each with what to do, exit status 1; it makes no directory."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
