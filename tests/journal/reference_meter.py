@@ -151,6 +151,17 @@ class ReferenceMeter:
             checkpoint = Checkpoint(partition, "", self.next_seq - 1, None, positions)
             await bucket.put(checkpoint_key(partition), encode(checkpoint))
 
+    async def forget(self) -> None:
+        """Stream and ledger are put back to before everything; the checkpoint names nobody."""
+        client = await self.connect()
+        stream = client.jetstream(timeout=5)
+        await stream.purge_stream(EXCHANGES_STREAM)
+        bucket = await stream.key_value(CHECKPOINTS_BUCKET)
+        for partition in {book.partition for book in self.books.values()}:
+            checkpoint = Checkpoint(partition, "", self.next_seq - 1, None, {})
+            await bucket.put(checkpoint_key(partition), encode(checkpoint))
+        self.books.clear()
+
     def payloads(self) -> list[bytes]:
         """Everything booked, incarnation by incarnation."""
         return [payload for book in self.books.values() for payload in book.payloads]

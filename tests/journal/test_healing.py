@@ -172,6 +172,22 @@ async def test_requests_to_send_again_are_bounded(
         writer.assert_booked_in_order(meter)
 
 
+async def test_books_put_back_to_before_everything_get_what_the_journal_still_holds(
+    directory: Path, nats_server: NatsServer, meter: ReferenceMeter
+) -> None:
+    """They ask for what was booked once; the checkpoint that does not name us says they are right."""
+    settings = quick(journal_lanes=1, resend_after=NEVER, journal_keep=NEVER)
+    async with shipping(directory, nats_server.url, settings) as journal:
+        writer = Writer(journal)
+        await _ship_some(writer, 100)
+        await meter.run_until(lambda: len(meter.payloads()) == 100)
+        await until(lambda: journal.counts.bytes_booked == journal.counts.bytes_shipped)
+        await meter.forget()
+        writer.write(10)
+        await meter.run_until(lambda: len(meter.payloads()) == writer.total)
+        writer.assert_booked_in_order(meter)
+
+
 class HeardTooLate:
     """The real bus; while `is_held`, what was published is acknowledged to nobody."""
 

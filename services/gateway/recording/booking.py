@@ -47,10 +47,16 @@ class Booking:
         self._usage = usage
         self._pump = pump
         self._agreed_at = 0
+        self._is_doubted = False
         self._probed_at: int | None = None
         self._stuck: tuple[int, bool] | None = None
         self._stuck_since = 0.0
         self._resend_growth = 1
+
+    def doubt(self) -> None:
+        """Metering asked for what we hold for booked: the checkpoint says which of us is right."""
+        self._is_doubted = True
+        self._pump.has_unbooked.set()
 
     async def follow(self) -> None:
         """Until every file of a sealed incarnation is gone or set aside, or the pump stopped."""
@@ -87,7 +93,13 @@ class Booking:
             position = await self._bus.position(source.partition, source.id)
         except BusUnavailable:
             return False
+        is_doubted, self._is_doubted = self._is_doubted, False
         if position is None:
+            if is_doubted and source.ended_at is None:
+                # Stream and ledger were put back to before our first record. (An incarnation that
+                # a checkpoint no longer names for its age is in the ledger: nobody asks.)
+                log.warning("incarnation %s: the books know nothing of it", source.id.hex())
+                source.booked, source.booked_chain = 0, None
             return True
         source.booked_chain = bytes.fromhex(position.chain) if position.chain else None
         if position.offset != source.booked:

@@ -65,6 +65,8 @@ class Shipper:
 
     def ask(self, offset: int) -> None:
         """Metering asks for everything from `offset`: never forward, never below what is booked."""
+        if offset < self.source.booked:
+            self._booking.doubt()
         now = time.monotonic()
         target = max(offset, self.source.booked)
         was, at = self._asked
