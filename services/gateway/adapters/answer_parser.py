@@ -1,6 +1,7 @@
 """Bytes of one connection into answers: strict framing, bounded heads, nothing guessed."""
 
 import re
+from itertools import chain
 from typing import Final
 
 import httptools
@@ -126,10 +127,9 @@ class AnswerParser:
             return
         headers = self._headers
         transfer_coding = None
-        size_bytes = 0
+        size_bytes = sum(map(len, chain.from_iterable(headers))) + 4 * len(headers)
         for name, value in headers:
             length = len(name)
-            size_bytes += length + len(value) + 4
             if length == 17:
                 if name.lower() == b"transfer-encoding":
                     transfer_coding = value if transfer_coding is None else b"twice"

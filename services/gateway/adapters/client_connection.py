@@ -45,6 +45,7 @@ _LOOKED_AT: Final = frozenset(
         b"upgrade",
     }
 )
+_FRAGMENT: Final = ord("#")
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
 
 
@@ -228,13 +229,14 @@ class ClientConnection(asyncio.Protocol):
 
     # What a request does with it.
 
-    def write(self, content: bytes) -> None:
-        """Hand bytes to the transport."""
+    def write(self, content: bytes) -> bool:
+        """Hand bytes to the transport. Whether the client keeps up; else `drain` is to be awaited."""
         if self._transport is not None:
             self._transport.write(content)
+        return not self._is_write_paused
 
     async def drain(self) -> None:
-        """Wait while the client takes less than it is given."""
+        """Wait until the client has taken what it was given."""
         if self._is_write_paused and self._transport is not None:
             self._await_sending()
             self._writable = asyncio.get_running_loop().create_future()
@@ -302,7 +304,7 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(_head_too_large())
         path, _, query = target.partition(b"?")
         is_path = target[:1] == b"/" or (target == b"*" and method == "OPTIONS")
-        if method == "CONNECT" or not is_path or b"#" in target:
+        if method == "CONNECT" or not is_path or _FRAGMENT in target:
             self._refuse(_malformed("this is no proxy: the target must be a path"))
         if self._is_chunked and version != "1.1":
             self._refuse(_malformed("HTTP/1.0 knows of no chunks"))

@@ -13,11 +13,13 @@ HELD_BYTES_MAX: Final = 65_536
 _COPIED_BYTES_MAX: Final = 65_536
 """A body that is longer is handed on beside its head, and not copied behind it."""
 
+_CR, _LF = b"\r\n"
+"""As numbers: a text of one byte takes five times as long to look for."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS: Final = frozenset({204, 304})
-_ANY_ORIGIN: Final = [b"access-control-allow-origin: *\r\n"]
+_ANY_ORIGIN: Final = [b"access-control-allow-origin: *"]
 _STATUS_LINES: Final = {
-    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode())
+    status.value: b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode())
     for status in http.HTTPStatus
     if status.value >= 200
 }
@@ -30,12 +32,12 @@ _OURS: Final = frozenset(
 class Line(Protocol):
     """The connection, as a request sees it."""
 
-    def write(self, content: bytes) -> None:
-        """Hand bytes to the transport."""
+    def write(self, content: bytes) -> bool:
+        """Hand bytes to the transport. Whether the client keeps up; else `drain` is to be awaited."""
         ...
 
     async def drain(self) -> None:
-        """Wait while the client takes less than it is given."""
+        """Wait until the client has taken what it was given."""
         ...
 
     def take_more(self) -> None:
@@ -126,7 +128,7 @@ class ClientRequest:
 
     def for_origin(self, origin: bytes) -> None:
         """The answer is for a page of this origin."""
-        self._allowed = [b"access-control-allow-origin: %b\r\n" % origin, b"vary: origin\r\n"]
+        self._allowed = [b"access-control-allow-origin: %b" % origin, b"vary: origin"]
 
     async def read_body(self, bytes_max: int) -> bytes:
         """The request body. Raises Refusal (413) past the limit, ClientLeft when it is cut."""
@@ -171,12 +173,13 @@ class ClientRequest:
         if self._is_bodiless:
             body = b""
         if len(body) <= _COPIED_BYTES_MAX:
-            self._connection.write(head + body)
+            keeps_up = self._connection.write(head + body)
         else:
             self._connection.write(head)
-            self._connection.write(body)
+            keeps_up = self._connection.write(body)
         self.has_ended = True
-        await self._connection.drain()
+        if not keeps_up:
+            await self._connection.drain()
 
     async def start(self, status: int, headers: HeaderPairs) -> None:
         """Status and headers; pieces follow. Raises ValueError as `whole` does."""
@@ -194,8 +197,8 @@ class ClientRequest:
             self._left_bytes -= len(body)
         if self._is_chunked:
             body = b"%x\r\n%b\r\n" % (len(body), body)
-        self._connection.write(body)
-        await self._connection.drain()
+        if not self._connection.write(body):
+            await self._connection.drain()
 
     async def end(self) -> None:
         """The last byte."""
@@ -255,51 +258,51 @@ class ClientRequest:
         declared: bytes | None = None
         lines = [_STATUS_LINES.get(status) or _odd_status_line(status)]
         for pair in headers:
-            if pair[0] in _OURS:
-                if pair[0] == b"content-length":
-                    declared = pair[1]
-                continue
-            lines.append(b"%b: %b\r\n" % pair)
+            if pair[0] not in _OURS:
+                lines.append(b": ".join(pair))
+            elif pair[0] == b"content-length":
+                declared = pair[1]
         lines += self._allowed
+        said = b"".join(lines)
+        if _CR in said or _LF in said:
+            raise ValueError("a header with a line break in it")
         lines.append(self._connection.date_line())
         left_bytes: int | None = None
         is_chunked = False
         if body_bytes is not None and not is_bodiless:
-            lines.append(b"content-length: %d\r\n" % body_bytes)
+            lines.append(b"content-length: %d" % body_bytes)
         elif status == 204:
             pass
         elif declared is not None:
             # As it is: of an answer to HEAD it is the length of the body that there would be.
             length_bytes = _length(declared)
-            lines.append(b"content-length: %d\r\n" % length_bytes)
+            lines.append(b"content-length: %d" % length_bytes)
             left_bytes = None if is_bodiless else length_bytes
         elif status == 304:
             pass
         elif body_bytes is not None:
-            lines.append(b"content-length: %d\r\n" % body_bytes)
+            lines.append(b"content-length: %d" % body_bytes)
         elif self._is_http_11:
             is_chunked = not is_bodiless
-            lines.append(b"transfer-encoding: chunked\r\n")
+            lines.append(b"transfer-encoding: chunked")
         else:
             keeps_alive = False
         if not keeps_alive:
-            lines.append(b"connection: close\r\n")
+            lines.append(b"connection: close")
         elif not self._is_http_11:
-            lines.append(b"connection: keep-alive\r\n")
-        head = b"".join(lines)
-        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines):
-            raise ValueError("a header with a line break in it")
+            lines.append(b"connection: keep-alive")
         self.is_started = True
         self.keeps_alive = keeps_alive
         self._is_bodiless, self._is_chunked = is_bodiless, is_chunked
         self._left_bytes = left_bytes
-        return head + b"\r\n"
+        lines.append(b"\r\n")
+        return b"\r\n".join(lines)
 
 
 def _odd_status_line(status: int) -> bytes:
     if not 200 <= status <= 999:
         raise ValueError(f"{status} is no status of an answer")
-    return b"HTTP/1.1 %d \r\n" % status
+    return b"HTTP/1.1 %d " % status
 
 
 def _length(declared: bytes) -> int:

@@ -65,7 +65,7 @@ class HttpServer:
     def tick(self) -> None:
         """Looks at the clock, and ends what takes too long."""
         now = self.now = asyncio.get_running_loop().time()
-        self.date_line = b"date: %b\r\n" % formatdate(time.time(), usegmt=True).encode()
+        self.date_line = b"date: %b" % formatdate(time.time(), usegmt=True).encode()
         late = [one for one in self._connections if one.deadline is not None and one.deadline < now]
         for connection in late:
             connection.expire()

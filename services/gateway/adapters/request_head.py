@@ -7,6 +7,8 @@ from gateway.ports import HeaderPairs, Origin, UpstreamRequest
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _TARGET: Final = re.compile(rb"[\x21-\x7e\x80-\xff]+").fullmatch
+_CR, _LF, _NUL = b"\r\n\0"
+"""As numbers: a text of one byte takes five times as long to look for."""
 _RESERVED_NAMES: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _USUAL_METHODS: Final = frozenset({b"POST", b"GET"})
 _BODYLESS_METHODS: Final = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"})
@@ -52,24 +54,20 @@ def encode_head(request: UpstreamRequest, host_line: bytes) -> bytes:
         _check_method(method)
     if not _TARGET(target):
         raise ValueError("the request target holds a space or a control character")
-    parts = [method, b" ", target, host_line]
-    for name, value in headers:
-        if name not in _known_names:
-            _learn_name(name)
-        parts += (name, b": ", value, b"\r\n")
-    line_count = len(headers) + 4
-    if body and isinstance(body, bytes):
-        parts.append(b"Content-Length: %d\r\n\r\n" % len(body))
-    else:
-        framing_pairs = framing(request)
-        parts += [b"%b: %b\r\n" % pair for pair in framing_pairs]
-        parts.append(b"\r\n")
-        line_count += len(framing_pairs) - 1
-    head = b"".join(parts)
-    # Our own line ends are all there, so one character more was brought in, wherever it was hidden.
-    if len(head) - len(head.translate(None, b"\r\n\0")) != 2 * line_count:
+    lines: list[bytes] = []
+    for pair in headers:
+        if pair[0] not in _known_names:
+            _learn_name(pair[0])
+        lines.append(b": ".join(pair))
+    said = b"".join(lines)
+    if _CR in said or _LF in said or _NUL in said:
         raise ValueError("the request head holds CR, LF or NUL")
-    return head
+    if body and isinstance(body, bytes):
+        lines.append(b"Content-Length: %d" % len(body))
+    else:
+        lines += map(b": ".join, framing(request))
+    lines.append(b"\r\n")
+    return b"%b %b%b%b" % (method, target, host_line, b"\r\n".join(lines))
 
 
 def check_head(request: UpstreamRequest) -> None:

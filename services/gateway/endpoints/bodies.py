@@ -18,6 +18,7 @@ from gateway.values import Call, Refusal
 MODEL_CHARS_MAX: Final = 512
 USER_CHARS_MAX: Final = 512
 _ABSENT: Final = msgspec.Raw()
+_BACKSLASH: Final = ord("\\")
 
 SILENT: Final = Call(None, False, None, False)
 """A request that names no model: it reads, deletes or hands over something."""
@@ -164,7 +165,7 @@ def _check_one_model(body: bytes, read: _Body) -> None:
         searched = without_longest(body, read.messages, read.prompt, read.input)
     lowered = searched.lower()
     # The single byte first: it is found, or not, ten times as fast.
-    is_escaped = b"\\" in lowered and (b"\\u006" in lowered or b"\\u004" in lowered)
+    is_escaped = _BACKSLASH in lowered and (b"\\u006" in lowered or b"\\u004" in lowered)
     if lowered.count(b'"model"') < 2 and not is_escaped:
         return
     names = [_decode_text(name) for name in names_of(body)]
