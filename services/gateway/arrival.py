@@ -38,7 +38,9 @@ class Arrival:
             bytes_max = self._limits.request_body_bytes_max
             if (asked.head.content_length or 0) > bytes_max:
                 raise too_large(bytes_max)
-            asked.body = await self._in_time(asked, asked.reply.read_body(bytes_max))
+            reading = asked.reply.read_body(bytes_max)
+            # What is here already is not waited for, and most requests come in one piece.
+            asked.body = await (reading if asked.reply.is_whole else self._in_time(asked, reading))
             return
         asked.incoming = incoming = self._incoming(asked)
         asked.form = form = incoming.form
@@ -48,17 +50,13 @@ class Arrival:
             form.finish()
 
     async def _in_time(self, asked: Asked, reading: Awaitable[_T]) -> _T:
-        task, deadlines = asked.task, self._deadlines
-        deadlines.arm(task, asked.timeout_s)
         try:
-            return await reading
-        except asyncio.CancelledError:
-            if deadlines.disarm(task) is None:
-                raise shutting_down() from None
-            task.uncancel()
+            with self._deadlines.after(asked.timeout_s, asked.task):
+                return await reading
+        except TimeoutError:
             raise too_slow() from None
-        finally:
-            deadlines.disarm(task)
+        except asyncio.CancelledError:
+            raise shutting_down() from None
 
     def _incoming(self, asked: Asked) -> Incoming:
         """Raises Refusal (413) when the head says that the body is over the limit."""

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Final, NamedTuple
 
 from gateway.account import Account, Try
-from gateway.delivery import BODILESS, Delivery, Pieces, Stream, deliver_whole
+from gateway.delivery import Delivery, Pieces, Stream, deliver_whole
 from gateway.dispatch.headers import Down
 from gateway.dispatch.keeping import Keeper
 from gateway.dispatch.redaction import redacted, redacted_headers
@@ -25,6 +25,7 @@ from gateway.routing.health import speaks_against
 from gateway.routing.targets import upstream_path
 from gateway.values import Call, ClientLeft
 
+_BODILESS: Final = frozenset({204, 304})
 _WHOLE_ANSWER_BYTES_MAX: Final = 65_536
 """An answer that is no JSON and says that it is no longer than this is read whole all the same."""
 _TURNED_DOWN_BYTES_MAX: Final = 1024 * 1024
@@ -83,12 +84,13 @@ class Attempts:
         self.delivery: Delivery | None = None
         self.retry_after_s: float | None = None
 
-    async def run(self) -> None:
+    def run(self) -> Coroutine[None, None, None]:
         """Raises UpstreamError when there is no answer for the client, ClientLeft without a client."""
-        course = self._trip.course
-        if course is None:
-            await self._dispatch(self._trip.first)
-            return
+        trip = self._trip
+        return self._dispatch(trip.first) if trip.course is None else self._follow(trip.course)
+
+    async def _follow(self, course: Course) -> None:
+        """One attempt after the other. Raises as `run` does."""
         leg = course.first(time.monotonic())
         while True:
             try:
@@ -148,7 +150,7 @@ class Attempts:
             raise ClientLeft
         attempt = account.begin(stop)
         body = self._sent
-        strips = _needs_usage(stop, call, asked.inbound.query)
+        strips = call.is_streaming and _needs_usage(stop, call, asked.inbound.query)
         if strips and endpoint.ask_usage is not None:
             body = await edited(endpoint.ask_usage, body)
             attempt.started_us = account.exchange.elapsed_us()
@@ -239,7 +241,7 @@ class Attempts:
 
     def _goes_down_in_pieces(self, status: int, down: Down) -> bool:
         """Whether an answer in which there is no usage is passed on without being held."""
-        if status >= 400 or status in BODILESS or self._keeper is not None:
+        if status >= 400 or status in _BODILESS or self._keeper is not None:
             return False
         if self._account.asked.inbound.method == "HEAD":
             return False
@@ -269,8 +271,7 @@ def _needs_usage(stop: Stop, call: Call, query: bytes) -> bool:
     """Whether a stream reports its usage only if it is asked to, and the client did not."""
     endpoint = stop.endpoint
     return (
-        call.is_streaming
-        and not call.asks_usage
+        not call.asks_usage
         and endpoint.ask_usage is not None
         and stop.target.asks_usage_on_streams
         and (endpoint.can_report_usage is None or endpoint.can_report_usage(query))

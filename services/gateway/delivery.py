@@ -4,7 +4,7 @@ The guarantees named in `exchange` are kept here, at the numbered comments.
 """
 
 from collections.abc import AsyncIterator
-from typing import Final, Protocol
+from typing import Protocol
 
 from contracts.exchange import Body, Outcome
 from gateway.account import CLIENT_LEFT, Account
@@ -17,8 +17,6 @@ from gateway.long_bodies import body_in_event, without_body
 from gateway.ports import ResponseCut
 from gateway.recording.record import usage_only
 from gateway.values import Endpoint, Refusal
-
-BODILESS: Final = frozenset({204, 304})
 
 
 class Delivery(Protocol):
@@ -65,8 +63,6 @@ async def deliver_whole(
     account.complete("answered", status, None, request, kept, down.content_type, document)
     if down.length is not None and asked.inbound.method == "HEAD":
         headers.append((b"content-length", down.length))
-    elif status not in BODILESS:
-        headers.append((b"content-length", b"%d" % len(content)))
     account.status = status
     await reply.whole(status, headers, content)
 

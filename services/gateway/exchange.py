@@ -39,7 +39,6 @@ from gateway.refusals import metering_unavailable, not_found
 from gateway.values import (
     ClientLeft,
     Endpoint,
-    Head,
     Inbound,
     Principal,
     Refusal,
@@ -93,7 +92,9 @@ class Corridor:
             endpoint = self._match(inbound.method, inbound.path, inbound.headers)
             dialect = dialect_of(inbound.path) if endpoint is None else endpoint.dialect
             asked.matched = endpoint
-            await self._pass(asked)
+            passage = await self._admit(asked)
+            if passage is not None:
+                await passage.run()
         except Refusal as refusal:
             await self._refuse(asked, dialect, refusal)
         except ClientLeft:
@@ -135,8 +136,8 @@ class Corridor:
         headers, body = self._show_error(dialect, refusal, asked.event_id)
         await asked.reply.whole(refusal.status, headers, body)
 
-    async def _pass(self, asked: Asked) -> None:
-        """Every gate in order. Raises Refusal, ClientLeft."""
+    async def _admit(self, asked: Asked) -> Passage | None:
+        """Every gate in order; None for what was answered from here. Raises Refusal, ClientLeft."""
         means = self._means
         asked.snapshot = self._configuration.snapshot
         self._read_head(asked)
@@ -165,18 +166,18 @@ class Corridor:
         lane = self._lane()
         if answer is not None:
             await answer_listing(means, asked, asked.exchange(lane), answer)
-            return
+            return None
         if kept is not None:
             model = kept.model or asked.call.model
             asked.call = msgspec.structs.replace(asked.call, model=model)
             await answer_kept(means, asked, asked.exchange(lane), kept)
-            return
+            return None
         if lane is None:
             if not means.limits.serves_unmetered:
                 self._counters.metering_unavailable += 1
                 raise metering_unavailable()
             self._counters.unmetered += 1
-        await Passage(Account(means, asked, lane), trip, sent, keeper).run()
+        return Passage(Account(means, asked, lane), trip, sent, keeper)
 
     def _read_head(self, asked: Asked) -> None:
         """Raises Refusal (431)."""
@@ -226,7 +227,9 @@ class Corridor:
         check_endpoint(principal, endpoint, opens_accounts=limits.opens_accounts)
         errand = errand_of(endpoint, principal, asked.snapshot)
         asked.endpoint = errand.endpoint
-        asked.timeout_s = _timeout_s(asked.head, limits.proxy_timeout_s)
+        asked.timeout_s = limits.proxy_timeout_s
+        if asked.head.timeout is not None:
+            asked.timeout_s = min(_seconds(asked.head.timeout), asked.timeout_s)
         return errand
 
     def _still_in_force(self, asked: Asked, errand: Errand) -> Errand:
@@ -274,17 +277,15 @@ class Corridor:
             self._counters.metering_unavailable += 1
 
 
-def _timeout_s(head: Head, timeout_max_s: float) -> float:
-    """What the client asks for, if that is less. Raises Refusal (400)."""
-    if head.timeout is None:
-        return timeout_max_s
+def _seconds(timeout: str) -> float:
+    """How long a client is ready to wait. Raises Refusal (400)."""
     try:
-        asked_s = float(parse_duration(head.timeout))
+        seconds = float(parse_duration(timeout))
     except ValueError:
-        asked_s = 0.0
-    if not asked_s > 0:  # Nor when it is no number at all.
+        seconds = 0.0
+    if not seconds > 0:  # Nor when it is no number at all.
         raise Refusal(400, "invalid_request_error", "bad_request", "invalid timeout")
-    return min(asked_s, timeout_max_s)
+    return seconds
 
 
 def dialect_of(path: str) -> str:

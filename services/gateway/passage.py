@@ -60,9 +60,11 @@ class Passage:
     async def _carry(self) -> None:
         """The attempts, and the record of however they end. Raises what `run` says."""
         account, attempts = self._account, self._attempts
-        counters = account.means.counters
+        asked, counters = account.asked, account.means.counters
+        reader = None if account.means.limits.drains_when_client_gone else asked.reply
         try:
-            await self._in_time()
+            with account.means.deadlines.after(asked.timeout_s, asked.task, reader):
+                await attempts.run()
         except UpstreamError as error:
             attempts.note_failure(error)
             if error.is_timeout:
@@ -76,7 +78,7 @@ class Passage:
             # In the middle of its body, or while it waited: nothing more is asked of a provider.
             account.give_up(CLIENT_LEFT)
             self._end(CLIENT_LEFT, account.status, CLIENT_LEFT)
-            if not account.asked.reply.is_gone:
+            if not asked.reply.is_gone:
                 raise cut_short() from None
         except Refusal as refusal:
             # Of a body that is looked at on its way, as too long.
@@ -99,27 +101,6 @@ class Passage:
             counters.internal += 1
             self._end("upstream_failed", account.status, type(error).__name__)
             raise
-
-    async def _in_time(self) -> None:
-        """The attempts.
-
-        Raises TimeoutError when they take longer than the client may wait, ClientLeft when nobody
-        waits any more.
-        """
-        asked, means = self._account.asked, self._account.means
-        task = asked.task
-        drains = means.limits.drains_when_client_gone
-        means.deadlines.arm(task, asked.timeout_s, None if drains else asked.reply)
-        try:
-            await self._attempts.run()
-        except asyncio.CancelledError:
-            reason = means.deadlines.disarm(task)
-            if reason is None:
-                raise
-            task.uncancel()
-            raise reason from None
-        finally:
-            means.deadlines.disarm(task)
 
     async def _fail(self, outcome: Outcome, error: str, refusal: Refusal) -> NoReturn:
         """No usable answer: before the first byte an error object, afterwards a broken body.

@@ -201,6 +201,11 @@ class Reply(Protocol):
         """Whether anything of the answer has been said."""
         ...
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the request body has come to its end."""
+        ...
+
     async def read_body(self, bytes_max: int) -> bytes:
         """The request body. Raises Refusal (413) past the limit, ClientLeft when it is cut."""
         ...

@@ -3,7 +3,7 @@
 import time
 from functools import partial
 
-import msgspec
+from msgspec.structs import replace
 
 from gateway.asked import Asked
 from gateway.endpoints.forms import FormReader
@@ -45,7 +45,7 @@ class DirectErrand:
         if endpoint.provider is None and call.model is not None:
             wish = wish_of(call.model, principal, snapshot.aliases, targets)
             if wish is not None and call.model not in (principal.allowed_models or ()):
-                gated = msgspec.structs.replace(call, model=wish.model)
+                gated = replace(call, model=wish.model)
         check_call(
             principal,
             gated,
@@ -59,10 +59,11 @@ class DirectErrand:
         first = Stop(choice.target, choice.model, endpoint, query, None)
         trip = Trip(first, None, None)
         if choice.others and inbound.method == "POST" and _is_repeatable(asked):
-            others = [first._replace(target=target) for target in choice.others]
+            others = [replace(first, target=target) for target in choice.others]
             deadline_s = time.monotonic() + asked.timeout_s
             goes_on = endpoint.provider is None
-            trip = trip._replace(course=Alternatives([first, *others], deadline_s, goes_on=goes_on))
+            course = Alternatives([first, *others], deadline_s, goes_on=goes_on)
+            trip = replace(trip, course=course)
         if choice.model is None or call.model is None or choice.model == call.model:
             return trip
         return _asking_for(choice.model, call.model, asked, trip)
@@ -80,9 +81,9 @@ def _asking_for(model: str, named: str, asked: Asked, trip: Trip) -> Trip:
     """The same for a body that asks for another model than it named."""
     form, incoming = asked.form, asked.incoming
     if form is None:
-        return trip._replace(edit=partial(with_model, asked=named, model=model))
+        return replace(trip, edit=partial(with_model, asked=named, model=model))
     if incoming is None:
-        return trip._replace(edit=partial(_with_model_in_form, form=form, model=model))
+        return replace(trip, edit=partial(_with_model_in_form, form=form, model=model))
     field = form.fields.get(b"model")
     if field is not None:
         incoming.upload.swap = (field.start, field.end, model.encode())

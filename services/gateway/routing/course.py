@@ -1,7 +1,9 @@
 """Where one call goes, and where it goes on to when that fails: the seam between plans and dispatch."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from gateway.ports import UpstreamError
 from gateway.routing.attempts import Schedule, is_retryable
@@ -9,7 +11,7 @@ from gateway.routing.health import speaks_against
 from gateway.values import Endpoint, Target
 
 
-class Stop(NamedTuple):
+class Stop(msgspec.Struct, frozen=True):
     """One destination of a call: its own target, model, path and query there.
 
     `edit` makes the body that goes there of the client's; None where it is that of the first stop.
@@ -22,7 +24,7 @@ class Stop(NamedTuple):
     edit: Callable[[bytes], bytes] | None
 
 
-class Leg(NamedTuple):
+class Leg(msgspec.Struct, frozen=True):
     """The next stop, after what pause, and for how long it may keep the first byte back."""
 
     stop: Stop
@@ -54,7 +56,7 @@ class Course(Protocol):
         ...
 
 
-class Trip(NamedTuple):
+class Trip(msgspec.Struct, frozen=True):
     """Where a call goes first, how the body is made that goes there, and where it goes on to.
 
     `edit` raises Refusal for a body that it cannot edit; None where it goes as it came. `course`
