@@ -24,6 +24,8 @@ _decode_usage_event: Final = msgspec.json.Decoder(_UsageEvent).decode
 def last_event_end(content: bytes, before: int | None = None) -> int:
     """Where the last complete event in `content[:before]` ends; 0 when none does."""
     end = len(content) if before is None else before
+    if content.endswith(b"\n\n", 0, end):
+        return end
     newlines = content.rfind(b"\n\n", 0, end)
     # Only behind the one that was found, or a stream of many events is searched many times.
     crlf = content.rfind(b"\r\n\r\n", max(newlines, 0), end)
@@ -62,6 +64,8 @@ def without_usage_event(events: bytes) -> tuple[bytes, bytes | None]:
     empty list of choices. Any other event stays as it is.
     """
     document: bytes | None = None
+    if _USAGE_OBJECT.search(events) is None:
+        return events, document
     place = last_usage_event(events)
     while place is not None:
         event = events[place[0] : place[1]]
