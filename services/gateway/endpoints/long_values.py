@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-LONG_BYTES: Final = 16_384
+LONG_BYTES: Final = 1_024
 """Searching what is shorter takes less than taking a value out."""
 
 _BEFORE_VALUE: Final = {
