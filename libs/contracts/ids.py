@@ -1,6 +1,7 @@
 """Identities: time-ordered, made by us, sixteen bytes on the wire and UUID text for people."""
 
 import os
+import struct
 import time
 import uuid
 from collections.abc import Callable
@@ -11,6 +12,10 @@ EventId = bytes
 
 _RAND_A_MASK: Final = 0x0FFF
 _RAND_B_MASK: Final = (1 << 62) - 1
+_VERSION: Final = 7 << 12
+_VARIANT: Final = 2 << 62
+_CHANCE: Final = struct.Struct(">HQ")
+_HALVES: Final = struct.Struct(">QQ")
 _POOL_BYTES: Final = 8192
 
 
@@ -29,19 +34,15 @@ class EventIdMaker:
 
     def __call__(self) -> EventId:
         position = self._position
-        if position + 10 > len(self._pool):
+        if position + _CHANCE.size > len(self._pool):
             self._pool = os.urandom(_POOL_BYTES)
             position = 0
-        self._position = position + 10
-        chance = int.from_bytes(self._pool[position : position + 10], "big")
-        value = (
-            ((self._now_ns() // 1_000_000) << 80)
-            | 0x7000_0000_0000_0000_0000
-            | ((chance >> 64) & _RAND_A_MASK) << 64
-            | 0x8000_0000_0000_0000
-            | (chance & _RAND_B_MASK)
+        self._position = position + _CHANCE.size
+        rand_a, rand_b = _CHANCE.unpack_from(self._pool, position)
+        return _HALVES.pack(
+            (self._now_ns() // 1_000_000) << 16 | _VERSION | rand_a & _RAND_A_MASK,
+            _VARIANT | rand_b & _RAND_B_MASK,
         )
-        return value.to_bytes(16, "big")
 
 
 new_id = EventIdMaker()

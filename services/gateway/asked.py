@@ -1,19 +1,23 @@
 """What is known of a request, gate by gate; a refusal records what was known by then."""
 
 import asyncio
+import struct
 import time
+from binascii import hexlify
 from typing import Final, NamedTuple
 
 from contracts.exchange import Body, Caller, CallFacts
 from gateway.configuration.snapshot import Snapshot
 from gateway.dispatch.uploads import Upload
+from gateway.endpoints.bodies import SILENT, silent
 from gateway.endpoints.forms import FormReader
 from gateway.long_bodies import cut, without_body
 from gateway.ports import Lane
 from gateway.recording.record import Exchange, body_for_event
-from gateway.values import Call, Endpoint, Head, Inbound, Principal, Reply
+from gateway.values import Endpoint, Head, Inbound, Principal, Reply
 
-_NO_CALL: Final = Call(None, False, None, False)
+_UUID_GROUPS: Final = struct.Struct("8s4s4s4s12s")
+_NOWHERE: Final = Endpoint("", "", "", None, "", b"", silent, None)
 
 
 class Incoming(NamedTuple):
@@ -27,8 +31,9 @@ class Asked:
     """A request on its way through the corridor, whose gates fill in one field after the other.
 
     `matched` is the endpoint that the path alone tells, None when nothing is served there;
-    `endpoint` the one that is asked for in the end. `body` is the client's, None before it is here
-    and when it is `incoming`; `form` is what either of them holds, if it is one.
+    `endpoint` the one that is asked for in the end, without a name where there is none. `body` is
+    the client's, None before it is here and when it is `incoming`; `form` is what either of them
+    holds, if it is one.
     """
 
     __slots__ = (
@@ -48,7 +53,6 @@ class Asked:
         "timeout_s",
     )
 
-    endpoint: Endpoint
     head: Head
     principal: Principal
     snapshot: Snapshot
@@ -62,7 +66,8 @@ class Asked:
         self.inbound = inbound
         self.reply = reply
         self.matched: Endpoint | None = None
-        self.call = _NO_CALL
+        self.endpoint = _NOWHERE
+        self.call = SILENT
         self.body: bytes | None = None
         self.incoming: Incoming | None = None
         self.form: FormReader | None = None
@@ -70,8 +75,7 @@ class Asked:
     @property
     def request_id(self) -> bytes:
         """What the client is told of the event's id."""
-        text = self.event_id.hex()
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}".encode()
+        return b"-".join(_UUID_GROUPS.unpack(hexlify(self.event_id)))
 
     async def body_in_event(self, bytes_max: int) -> Body:
         """The client's body as it travels, as far as it has come."""
@@ -96,7 +100,7 @@ class Asked:
     def exchange(self, lane: Lane | None) -> Exchange:
         """Of what is known now."""
         inbound, principal, head, call = self.inbound, self.principal, self.head, self.call
-        endpoint = None if self.matched is None else self.endpoint
+        endpoint = self.endpoint
         exchange = Exchange(
             self.event_id,
             lane,
@@ -104,9 +108,9 @@ class Asked:
             CallFacts(
                 inbound.method,
                 inbound.path,
-                "" if endpoint is None else endpoint.template,
-                "" if endpoint is None else endpoint.name,
-                "" if endpoint is None else endpoint.operation,
+                endpoint.template,
+                endpoint.name,
+                endpoint.operation,
                 call.model,
                 call.is_streaming,
                 self._request_bytes(),
@@ -115,7 +119,7 @@ class Asked:
             inbound.received_at_ns,
             time.monotonic_ns,
         )
-        if endpoint is not None and endpoint.kind:
+        if endpoint.kind:
             exchange.route_id = endpoint.route_id
             exchange.text_places = endpoint.text_places
         return exchange

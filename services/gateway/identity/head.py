@@ -6,33 +6,22 @@ from typing import Final
 from gateway.ports import HeaderPairs
 from gateway.values import Head, Refusal
 
-# Hop-by-hop (RFC 9110 §7.6.1), framing, credentials of ours in any dialect, our own switches, other
-# names for the method, of which the price depends, and what is looked at before it goes on.
-_LOOKED_AT: Final = frozenset(
+# Hop-by-hop (RFC 9110 §7.6.1), what belongs to our own origin, and other names for the method, of
+# which the price depends.
+_DROPPED: Final = frozenset(
     {
         b"host",
-        b"connection",
         b"keep-alive",
         b"proxy-connection",
         b"proxy-authenticate",
         b"proxy-authorization",
         b"te",
         b"trailer",
-        b"transfer-encoding",
         b"upgrade",
         b"expect",
-        b"content-length",
         b"accept-encoding",
-        b"authorization",
-        b"x-api-key",
-        b"api-key",
-        b"x-goog-api-key",
-        b"x-custom-event-id",
-        b"x-metadata",
-        b"x-request-timeout",
         b"x-request-id",
         b"cookie",
-        b"origin",
         b"x-http-method",
         b"x-http-method-override",
         b"x-method-override",
@@ -43,6 +32,21 @@ _LOOKED_AT: Final = frozenset(
         b"sec-websocket-version",
     }
 )
+# The same, framing, credentials of ours in any dialect, our own switches, and what is looked at
+# before it goes on.
+_LOOKED_AT: Final = _DROPPED | {
+    b"connection",
+    b"transfer-encoding",
+    b"content-length",
+    b"authorization",
+    b"x-api-key",
+    b"api-key",
+    b"x-goog-api-key",
+    b"x-custom-event-id",
+    b"x-metadata",
+    b"x-request-timeout",
+    b"origin",
+}
 _USUAL_CONNECTION: Final = frozenset({b"keep-alive", b"close", b""})
 
 # The answer's bytes are metered as they come, so they must come uncompressed.
@@ -75,6 +79,8 @@ def sort_headers(
         name = pair[0]
         if name not in _LOOKED_AT:
             keep(pair)
+            continue
+        if name in _DROPPED:
             continue
         value = pair[1]
         if name == b"authorization":
