@@ -123,6 +123,32 @@ def test_what_is_wrong_is_said_in_words(api, body, detail):
     assert problem(answer) == refused(detail)
 
 
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"setting": {"apikey": "k", "costMap": {"promptCostPerModel": {"m": 1}}}},
+         "costMap belongs beside setting, not in it"),
+        ({"setting": {"apikey": "k", "usageOnStreams": "never"}},
+         "usageOnStreams belongs beside setting, not in it"),
+        ({"Setting": {"apikey": "k", "allowed_models": "m"}},
+         "allowedModels belongs beside setting, not in it"),
+        ({"setting": {"apikey": "k", "weight": "2"}}, "weight belongs beside setting, not in it"),
+        ({"setting": {"apikey": "k"}, "url": "http://h"}, "url belongs in setting, not beside it"),
+        ({"apikey": "k"}, "apikey belongs in setting, not beside it"),
+    ],
+)  # fmt: skip
+def test_a_member_in_the_wrong_place_is_told_where_it_belongs(api, body, detail):
+    """On creating and on changing: a price or an address must not be lost without a word."""
+    new = api.put(PATH, json={"provider": "openai"} | body)
+    made = create(api)
+    changed = api.patch(f"{PATH}/{made['id']}", json=body)
+
+    assert (new.status_code, new.json()["detail"]) == (400, detail)
+    assert (changed.status_code, changed.json()["detail"]) == (400, detail)
+    [kept] = api.get(PATH, params={"ids": made["id"]}).json()
+    assert kept == made
+
+
 def test_azure_needs_a_name_that_can_be_part_of_a_host(api):
     """The resource's name must not lead elsewhere."""
     answer = api.put(PATH, json={"provider": "azure", "setting": {}})

@@ -1,7 +1,8 @@
 """Reads JSON into structs the way Go does: unknown members ignored, null absent, names in any case.
 
 What looks like a misspelt member is refused, and so is every unknown one of a struct that is told
-to forbid them: a limit that was given and ignored would look like a limit.
+to forbid them, and what a struct's own `check_places` says of members that stand elsewhere: a limit
+that was given and ignored would look like a limit.
 """
 
 import re
@@ -17,11 +18,22 @@ _NAME_CHARS_SHOWN: Final = 100
 _NO_LETTERS: Final = re.compile(r"[^a-z0-9]+")
 
 
+class Placed(msgspec.Struct):
+    """A struct that knows which of its members are sent in a wrong place."""
+
+    @classmethod
+    def check_places(cls, members: dict[str, msgspec.Raw]) -> None:
+        """Raises ValidationError, saying where a member belongs."""
+        raise NotImplementedError
+
+
 def read_struct(text: bytes, kind: type[Body]) -> Body:
     """An object. Raises DecodeError, UnicodeDecodeError, RecursionError, and TypeError for a member
     that `kind` cannot do without.
     """
     members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    if issubclass(kind, Placed):
+        kind.check_places(members)
     fields = {field.encode_name.lower(): field for field in msgspec.structs.fields(kind)}
     values: dict[str, Any] = {}
     for name, raw in members.items():
@@ -41,15 +53,15 @@ def read_struct(text: bytes, kind: type[Body]) -> Body:
 def _check_unknown(name: str, kind: type[msgspec.Struct], known: Iterable[str]) -> None:
     """Raises ValidationError for a member that its sender must not believe to be in force."""
     shown = name[:_NAME_CHARS_SHOWN]
-    bare = _bare(shown)
+    bare = bare_name(shown)
     for one in known:
-        if _bare(one) == bare:
+        if bare_name(one) == bare:
             raise msgspec.ValidationError(f"unknown member {shown}: is {one} meant?")
     if kind.__struct_config__.forbid_unknown_fields:
         raise msgspec.ValidationError(f"unknown member {shown}")
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
     """`expires_at`, `expires-at` and `expiresAt` are one, and so are singular and plural."""
     return _NO_LETTERS.sub("", name.lower()).removesuffix("s")
 

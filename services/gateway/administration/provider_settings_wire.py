@@ -1,10 +1,12 @@
 """Provider settings as clients send and see them."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
 from contracts.config.provider_settings import ProviderSetting
+from gateway.administration.go_json import Placed, bare_name
+from gateway.administration.provider_setting_rules import SHOWN_MEMBERS
 
 CostMapText = Annotated[
     msgspec.Raw,
@@ -25,7 +27,38 @@ CostMapText = Annotated[
 """A cost map digit for digit: USD per 1,000 tokens by model."""
 
 
-class NewProviderSetting(msgspec.Struct, rename="camel"):
+_BESIDE: Final = {
+    bare_name(name): name
+    for name in ("allowedModels", "costMap", "usageOnStreams", "weight", "priority")
+}
+_INSIDE: Final = {
+    bare_name(name): name
+    for name in (*SHOWN_MEMBERS, "apikey", "awsAccessKeyId", "awsSecretAccessKey")
+}
+
+
+class _SettingBody(Placed):
+    """Of `setting` and of what stands beside it, each in its place.
+
+    `setting` takes any name, and unknown names beside it are passed over: a price or an address
+    in the wrong place would be lost without a word.
+    """
+
+    @classmethod
+    def check_places(cls, members: dict[str, msgspec.Raw]) -> None:
+        """Raises ValidationError."""
+        for name, raw in members.items():
+            if name.lower() == "setting" and bytes(raw)[:1] == b"{":
+                for inner in msgspec.json.decode(bytes(raw), type=dict[str, msgspec.Raw]):
+                    if bare_name(inner) in _BESIDE:
+                        meant = _BESIDE[bare_name(inner)]
+                        raise msgspec.ValidationError(f"{meant} belongs beside setting, not in it")
+            elif bare_name(name) in _INSIDE:
+                meant = _INSIDE[bare_name(name)]
+                raise msgspec.ValidationError(f"{meant} belongs in setting, not beside it")
+
+
+class NewProviderSetting(_SettingBody, rename="camel"):
     """What a client sends to create one. `cost_map` keeps its own JSON text."""
 
     provider: str = ""
@@ -38,7 +71,7 @@ class NewProviderSetting(msgspec.Struct, rename="camel"):
     priority: int | None = None
 
 
-class ProviderSettingChange(msgspec.Struct, rename="camel"):
+class ProviderSettingChange(_SettingBody, rename="camel"):
     """What a client sends to change one; absent keeps. A `setting` holds every required member."""
 
     setting: dict[str, str] | None = None
