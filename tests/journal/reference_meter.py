@@ -146,7 +146,8 @@ class ReferenceMeter:
                     1 if book.ended else None,
                 )
                 for key, book in self.books.items()
-                if book.partition == partition
+                # One that nothing is booked of is not named.
+                if book.partition == partition and book.offset > 0
             }
             checkpoint = Checkpoint(partition, "", self.next_seq - 1, None, positions)
             await bucket.put(checkpoint_key(partition), encode(checkpoint))
