@@ -1,17 +1,17 @@
 """The good path of a batch: rows, CAS pending, one insert, CAS committed, and no query in between."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import msgspec
 
 from contracts.checkpoint import Pending
-from contracts.exchange import encode
 from contracts.ids import to_text
 from metering.holding import Holding
 from metering.ledger_clock import LedgerClock
 from metering.next_checkpoint import after, booked
 from metering.partition_ports import PartitionPorts
-from metering.ports import Billed, Chargeable, Closing, DeadLetter, Manifest
+from metering.ports import Closing, Manifest
+from metering.putting_aside import put_aside
 from metering.reading import Reading
 from metering.settling import Settled
 
@@ -46,7 +46,7 @@ class Booking:
         batch_id = self._new_batch_id(now_ms, holding.checkpoint.newest_batch_ms)
         manifest = Manifest(ports.partition, batch_id, now_ms, price_book, self._build)
         billed = biller.rows(settled.charges, closings, manifest)
-        await self._put_aside(reading.letters, billed)
+        await put_aside(ports.stream, holding.progress, reading.letters, billed)
         then = after(
             holding.checkpoint, reading, holding.openings, ports.limits, ports.clock.now_ms()
         )
@@ -84,23 +84,3 @@ class Booking:
         limits, now_ms = self._ports.limits, self._ports.clock.monotonic_ms()
         rest_ms = (now_ms - began_at_ms) * limits.rest_factor
         self._holding.rests_until_ms = now_ms + min(rest_ms, limits.rest_max_ms)
-
-    async def _put_aside(self, letters: Iterable[DeadLetter], billed: Billed) -> None:
-        """Dead letters, before anything is committed past them."""
-        for letter in letters:
-            await self._ports.stream.dead_letter(letter)
-            self._holding.progress.dead_letters += 1
-        for chargeable, reason in billed.unrated:
-            await self._ports.stream.dead_letter(_unrated_letter(chargeable, reason))
-            self._holding.progress.dead_letters += 1
-
-
-def _unrated_letter(chargeable: Chargeable, reason: str) -> DeadLetter:
-    return DeadLetter(
-        identity=f"unrated:{chargeable.event.event_id.hex()}",
-        reason=f"unrated: {reason}",
-        incarnation=chargeable.incarnation,
-        offset=chargeable.offset,
-        seq=0,
-        content=encode(chargeable.event),
-    )

@@ -14,6 +14,7 @@ from metering.ledger_clock import LedgerClock
 from metering.next_checkpoint import after, booked
 from metering.partition_ports import PartitionPorts
 from metering.ports import Manifest, Unavailable
+from metering.putting_aside import put_aside
 from metering.reading import NOWHERE, Reading
 from metering.recollecting import Recollection
 
@@ -65,6 +66,9 @@ class Recovery:
         is_drifted = ports.ledger.seal(billed.entries).sha != pending.rows_sha
         if is_drifted:
             holding.progress.pending_drifts += 1
+            # What this build cannot read, the one that began the batch perhaps could, and put
+            # nothing aside.
+            await put_aside(ports.stream, holding.progress, reading.letters, billed)
         pending = msgspec.structs.replace(
             pending,
             attempt=pending.attempt + 1,

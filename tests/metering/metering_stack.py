@@ -89,6 +89,7 @@ class Stack:
         clickhouse_url: str | None = None,
         build: str = "test",
         ledger: Callable[[ClickHouseLedger], Any] = lambda ledger: ledger,
+        billers: Callable[[NatsBillers], Any] = lambda billers: billers,
         **limits: Any,
     ) -> PartitionMeter:
         """A meter of its own connections, as a process of its own would have."""
@@ -111,8 +112,10 @@ class Stack:
                 )
             ),
             clock=clock,
-            billers=NatsBillers(
-                await link.jetstream.key_value(subjects.PRICE_BOOKS_BUCKET), clock.monotonic_ms
+            billers=billers(
+                NatsBillers(
+                    await link.jetstream.key_value(subjects.PRICE_BOOKS_BUCKET), clock.monotonic_ms
+                )
             ),
             limits=settings,
             build=build,

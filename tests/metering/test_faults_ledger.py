@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from metering_ledgers import A_MONTH_MS, HalfLedger
 from metering_proxy import HttpProxy, first_insert, is_insert
 from metering_shipping import eventually, exchanges
 from metering_stack import Stack, book_all
@@ -19,15 +20,11 @@ from support.servers import RunningServer
 from support.stores import NatsServer, migrated
 
 from contracts.checkpoint import encode
-from contracts.ledger import Entry
-from metering.adapters.clickhouse_ledger import ClickHouseLedger
 from metering.adapters.native_block import EntryBlock
 from metering.ports import Superseded, Unavailable
 from metering.protocol import PartitionMeter
 
 pytestmark = pytest.mark.xdist_group("metering-clickhouse")
-
-A_MONTH_MS = 31 * 86_400_000
 
 
 async def ship_two_months(stack: Stack, count: int, partition: int = 0) -> None:
@@ -110,32 +107,6 @@ async def test_a_zombie_insert_within_its_deadline_is_found(stack: Stack) -> Non
         await booking
     assert heir.progress.recoveries == 1
     assert await stack.totals() == {"rows": 20, "events": 20, "requests": 20, "wrong": 0}
-
-
-class HalfLedger:
-    """The real ledger, whose next insert leaves one month's rows and then fails."""
-
-    def __init__(self, ledger: ClickHouseLedger) -> None:
-        self._ledger = ledger
-        self._entries: Sequence[Entry] = ()
-        self.is_broken = True
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._ledger, name)
-
-    def seal(self, entries: Sequence[Entry]) -> EntryBlock:
-        self._entries = entries
-        return self._ledger.seal(entries)
-
-    async def insert(self, block: EntryBlock, token: str, insert_by_ms: int) -> None:
-        if not self.is_broken:
-            await self._ledger.insert(block, token, insert_by_ms)
-            return
-        self.is_broken = False
-        first = min(entry.occurred_at_ms for entry in self._entries)
-        half = [e for e in self._entries if e.occurred_at_ms < first + A_MONTH_MS // 2]
-        await self._ledger.insert(self._ledger.seal(half), token, insert_by_ms)
-        raise Unavailable("killed between two parts")
 
 
 async def test_half_a_batch_is_completed(stack: Stack) -> None:
