@@ -170,27 +170,6 @@ def test_a_key_may_come_in_any_dialect_s_place_and_stays_here(gateway, client, e
     assert heard.target.partition("?")[2] == ("a=1" if "params" in sent else "")
 
 
-@pytest.mark.parametrize(
-    ("send", "status", "kind"),
-    [
-        ({"headers": {"x-api-key": "sk-nobody"}}, 401, "authentication_error"),
-        ({"content": b"no json"}, 400, "invalid_request_error"),
-        ({"content": b"{}"}, 400, "invalid_request_error"),
-    ],
-)
-def test_anthropic_s_paths_refuse_in_anthropic_s_shape(client, send, status, kind):
-    """Under the provider's prefix and under the plain root."""
-    for path in ("/api/providers/anthropic/v1/messages", "/v1/messages"):
-        answer = client.post(path, **{"json": MESSAGE, **send} if "content" not in send else send)
-
-        assert answer.status_code == status
-        shown = answer.json()
-        assert (shown["type"], shown["error"]["type"]) == ("error", kind)
-        assert set(shown["error"]) == {"type", "message"}
-        ids = {answer.headers["x-request-id"], answer.headers["request-id"], shown["request_id"]}
-        assert len(ids) == 1
-
-
 def test_errors_of_ours_name_their_code_in_openai_s_shape(client):
     """Unknown paths and methods too, each with a request id and open to any page."""
     answer = client.post("/nowhere", json=CHAT)

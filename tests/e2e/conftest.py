@@ -1,6 +1,7 @@
 """Everything up, as `make up` starts it, on ports of its own."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,13 +12,21 @@ import httpx
 import pytest
 from support.servers import free_port
 
+REQUEST_BODY_BYTES_MAX = 1024 * 1024
+"""A limit that a test can afford to reach."""
+
 TOLLWAY = str(Path(sys.executable).with_name("tollway"))
 
 
 def tollway(*arguments: str, seconds: float = 90) -> subprocess.CompletedProcess[str]:
     """One run of the command line."""
     return subprocess.run(
-        [TOLLWAY, *arguments], capture_output=True, text=True, timeout=seconds, check=False
+        [TOLLWAY, *arguments],
+        env={**os.environ, "REQUEST_BODY_BYTES_MAX": str(REQUEST_BODY_BYTES_MAX)},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
     )
 
 

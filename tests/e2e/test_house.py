@@ -8,15 +8,19 @@ import shlex
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
+from support.servers import free_port
 
-from e2e.conftest import House
+from e2e.bad_input import ANTHROPIC_TYPES, ASKED, CASES, PATHS, Case, configure, counts, send
+from e2e.conftest import REQUEST_BODY_BYTES_MAX, House
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
@@ -47,18 +51,23 @@ def eventually(condition: Callable[[], object], seconds: float = 30) -> object:
         time.sleep(0.1)
 
 
+def events(house: House, custom_ids: list[str]) -> list[dict[str, object]]:
+    """The booked events with these custom ids."""
+    end = int(time.time()) + 3600
+    answer = httpx.post(
+        f"{house.reporting_url}/api/v2/events",
+        json={"start": end - 7200, "end": end, "customIds": custom_ids},
+        timeout=20,
+    )
+    return list(json.loads(answer.text, parse_float=Decimal)["events"])
+
+
 def entry(house: House, custom_id: str, count: int = 1) -> list[dict[str, object]]:
     """The booked events with this custom id, once there are so many."""
 
     def found() -> list[dict[str, object]] | None:
-        end = int(time.time()) + 3600
-        answer = httpx.post(
-            f"{house.reporting_url}/api/v2/events",
-            json={"start": end - 7200, "end": end, "customIds": [custom_id]},
-            timeout=20,
-        )
-        events = json.loads(answer.text, parse_float=Decimal)["events"]
-        return events if len(events) >= count else None
+        booked = events(house, [custom_id])
+        return booked if len(booked) >= count else None
 
     return eventually(found)  # type: ignore[return-value]
 
@@ -218,6 +227,106 @@ def demo_upstream_url(house: House) -> str:
     """Where the demo provider listens."""
     (process,) = [one for one in house.processes() if one["name"] == "demo-upstream"]
     return f"http://127.0.0.1:{process['port']}"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """All cases of bad input, asked once: answers and rows by custom id, what was counted."""
+
+    key_ids: dict[str, str]
+    answers: dict[str, httpx.Response]
+    rows: dict[str, list[dict[str, object]]]
+    counted: Counter[str]
+
+
+def counted(house: House) -> Counter[str]:
+    """What the gateway has counted by now."""
+    now_s = time.time()
+    return eventually(lambda: counts(house, now_s))  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def sent(house: House) -> Sent:
+    """Everything that is to be in the books is there."""
+    key_ids = configure(house, demo_upstream_url(house), f"http://127.0.0.1:{free_port()}")
+    good = Case("good", 200, "")
+    eventually(lambda: send(house, good, "openai", "ready").status_code == 200)
+    before = counted(house)
+    answers = {
+        f"{case.name}-{dialect}": send(house, case, dialect, f"{case.name}-{dialect}")
+        for case in CASES
+        for dialect in PATHS
+    }
+    after = counted(house)
+    after.subtract(before)
+    booked = sum(bool(case.rating) for case in CASES) * len(PATHS)
+    rows: dict[str, list[dict[str, object]]] = {}
+
+    def are_booked() -> bool:
+        rows.clear()
+        for row in events(house, list(answers)):
+            rows.setdefault(str(row["custom_id"]), []).append(row)
+        return sum(map(len, rows.values())) >= booked
+
+    eventually(are_booked)
+    return Sent(key_ids, answers, rows, after)
+
+
+@pytest.mark.parametrize("dialect", PATHS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_bad_input_gets_the_dialect_s_error_and_the_right_entry_or_none(
+    sent: Sent, case: Case, dialect: str
+):
+    """Status, error object, and one row that says who asked what of whom, and owes nothing."""
+    custom_id = f"{case.name}-{dialect}"
+    answer = sent.answers[custom_id]
+    shown = answer.json()
+    error = shown.pop("error")
+    assert answer.status_code == case.status
+    assert error.pop("message")
+    request_id = answer.headers["x-request-id"]
+    if dialect == "anthropic":
+        assert error == {"type": ANTHROPIC_TYPES[case.status]}
+        assert shown == {"type": "error", "request_id": request_id}
+        assert answer.headers["request-id"] == request_id
+    else:
+        assert error == {"type": case.type, "code": case.code, "param": case.param}
+        assert shown == {}
+    rows = sent.rows.get(custom_id, [])
+    if not case.rating:
+        assert rows == []
+        return
+    (row,) = rows
+    wanted = {
+        "id": request_id,
+        "status": case.status,
+        "key_id": sent.key_ids[case.key],
+        "method": "POST",
+        "path": case.path_in(dialect),
+        "provider": dialect if case.is_sent else "",
+        "rating_status": case.rating,
+        "cost_in_usd": 0,
+        "prompt_token_count": 0,
+        "completion_token_count": 0,
+    }
+    assert {name: row[name] for name in wanted} == wanted
+
+
+def test_bad_input_is_counted(sent: Sent):
+    """Each request once, under what became of it, and under nothing else."""
+    wanted = Counter(requests=len(sent.answers))
+    for case in CASES:
+        wanted.update({name: count * len(PATHS) for name, count in case.counts.items()})
+
+    assert +sent.counted == wanted
+
+
+def test_a_body_of_the_limit_is_served(house: House, sent: Sent):
+    """`REQUEST_BODY_BYTES_MAX` bytes, and not one more."""
+    body = json.dumps(ASKED["openai"]).encode().ljust(REQUEST_BODY_BYTES_MAX)
+    assert send(house, Case("", 200, "", body=body), "openai", "whole").status_code == 200
+    over = Case("", 413, "", body=body + b" ")
+    assert send(house, over, "openai", "over").status_code == 413
 
 
 @pytest.mark.parametrize("name", ["gateway-worker-1", "metering-1", "nats", "clickhouse"])
