@@ -99,15 +99,16 @@ def _show(events: list[dict[str, Any]]) -> None:
         column.justify = "right"
     total = 0.0
     for event in events:
-        cost = event["cost_in_usd"]
-        total += cost or 0.0
+        # What has no price is a number on the wire too: 0.
+        has_price = event["rating_status"] not in ("unpriced", "unknown")
+        total += event["cost_in_usd"]
         table.add_row(
             str(event["custom_id"]).rsplit("/", 1)[-1],
             str(event["model"]),
             f"{event['prompt_token_count']:,}",
             f"{event['completion_token_count']:,}",
             str(event["latency_in_ms"]),
-            "unpriced" if cost is None else f"{cost:.8f}",
+            f"{event['cost_in_usd']:.8f}" if has_price else event["rating_status"],
         )
     table.add_section()
     table.add_row("", "", "", "", "total", f"{total:.8f}")

@@ -15,13 +15,18 @@ WINDOW_MARGIN_S: Final = 2
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a time series: what the ledger says a key has used. Cost in USD, as reports give it."""
+    """Of a time series: what the ledger says a key has used.
+
+    Cost in USD, as reports give it: of the requests that have a price. `without_price` counts the
+    others, whose models no price is known for, or of whose use nothing is.
+    """
 
     requests: int
     succeeded: int
     prompt_tokens: int
     completion_tokens: int
     cost_in_usd: float
+    without_price: int
 
 
 class Reports:
@@ -52,7 +57,10 @@ class Reports:
             succeeded=sum(point["successCount"] for point in points),
             prompt_tokens=sum(point["promptTokenCount"] for point in points),
             completion_tokens=sum(point["completionTokenCount"] for point in points),
-            cost_in_usd=sum(point["costInUsd"] or 0.0 for point in points),
+            cost_in_usd=sum(point["costInUsd"] for point in points),
+            without_price=sum(
+                point["unpricedRequests"] + point["unknownRequests"] for point in points
+            ),
         )
 
     async def events(self, key_id: str, start: int, end: int, limit: int) -> list[dict[str, Any]]:

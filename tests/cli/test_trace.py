@@ -8,6 +8,8 @@ import pytest
 from support.demo_provider import running_demo_provider
 
 from infra.cli.problems import Problem
+from infra.cli.reports import Totals
+from infra.cli.trace.command import gained, show
 from infra.cli.trace.player import Plan, Player
 from infra.cli.trace.rows import Row, merged, model_for, read_rows
 
@@ -95,6 +97,44 @@ async def test_a_paced_replay_takes_the_time_of_the_trace_divided_by_the_speed()
 
     assert took_s >= 0.2
     assert player.account.succeeded == 20
+
+
+def totals(requests: int, cost: float, without_price: int) -> Totals:
+    return Totals(
+        requests=requests,
+        succeeded=requests,
+        prompt_tokens=requests,
+        completion_tokens=requests,
+        cost_in_usd=cost,
+        without_price=without_price,
+    )
+
+
+@pytest.mark.parametrize(
+    ("after", "cost", "without_price"),
+    [
+        (totals(5, 1.0, 5), None, 3),
+        (totals(5, 1.5, 4), 0.5, 2),
+        (totals(5, 1.0, 2), 0.0, 0),
+        (totals(2, 1.0, 2), 0.0, 0),
+    ],
+    ids=["no price at all", "some", "free", "nothing played"],
+)
+def test_requests_without_a_price_are_counted_and_cost_nothing_that_is_known(
+    capsys, after, cost, without_price
+):
+    """A model that nobody prices is not a model that is free."""
+    ledger = gained(totals(2, 1.0, 2), after)
+    summary = Player(plan("http://127.0.0.1:1"), []).account.summary(1.0) | {
+        "latency_ms_median": None,
+        "ledger": ledger,
+    }
+    show(summary, books_agree=True)
+    said = capsys.readouterr().out
+
+    assert (ledger["cost_in_usd"], ledger["without_price"]) == (cost, without_price)
+    assert (f"{without_price} requests have no price" in said) is (without_price > 0)
+    assert ("0.000000" in said) is (cost == 0)
 
 
 async def get(url: str, path: str) -> tuple[bytes, bytes]:

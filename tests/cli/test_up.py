@@ -169,6 +169,19 @@ def test_a_replayed_trace_is_in_the_books_to_the_last_token(instance):
     assert summary["ledger"]["prompt_tokens"] == sum(int(row[1]) for row in asked)
     assert summary["ledger"]["completion_tokens"] == sum(int(row[2]) for row in asked)
     assert summary["ledger"]["cost_in_usd"] > 0
+    assert summary["ledger"]["without_price"] == 0
+
+
+def test_a_trace_of_a_model_without_a_price_says_so(instance):
+    """Played and booked like any other; what it costs, nobody knows."""
+    file = DATA / "azure_llm_trace_2023_code_sample.csv"
+    words = ("--model", "unknown-model-x", "--limit", 3, "--json")
+    done = instance.tollway("trace", "replay", file, *words)
+    ledger = json.loads(done.stdout)["ledger"]
+
+    assert done.returncode == 0, done.stderr
+    assert (ledger["requests"], ledger["without_price"]) == (3, 3)
+    assert ledger["cost_in_usd"] is None
 
 
 def test_doctor_finds_nothing_wrong(instance):

@@ -102,22 +102,26 @@ async def _replay(
         if before is not None:
             wanted = before.requests + len(rows)
             after = await reports.until_metered(demo.key_id, start, wanted, verify_s)
-            summary["ledger"] = _gained(before, after)
+            summary["ledger"] = gained(before, after)
     finally:
         await reports.close()
     books_agree = "ledger" not in summary or _agrees(summary)
     if as_json:
         sys.stdout.write(json.dumps(summary) + "\n")
     else:
-        _show(summary, books_agree=books_agree)
+        show(summary, books_agree=books_agree)
     if summary["failed"]:
         return FAILED_STATUS
     return 0 if books_agree else BOOKS_DIFFER_STATUS
 
 
-def _gained(before: Totals, after: Totals) -> dict[str, Any]:
+def gained(before: Totals, after: Totals) -> dict[str, Any]:
+    """What was added in between. The cost is None when no request of it has a price."""
     first, last = msgspec.to_builtins(before), msgspec.to_builtins(after)
-    return {name: last[name] - first[name] for name in last}
+    more = {name: last[name] - first[name] for name in last}
+    if 0 < more["requests"] <= more["without_price"]:
+        more["cost_in_usd"] = None
+    return more
 
 
 def _agrees(summary: dict[str, Any]) -> bool:
@@ -176,7 +180,8 @@ def _progress(player: Player, total: int) -> Iterator[None]:
             bar.refresh()
 
 
-def _show(summary: dict[str, Any], *, books_agree: bool) -> None:
+def show(summary: dict[str, Any], *, books_agree: bool) -> None:
+    """A table for people."""
     from rich.console import Console
     from rich.table import Table
 
@@ -193,13 +198,16 @@ def _show(summary: dict[str, Any], *, books_agree: bool) -> None:
     table.add_row("played", *_cells(summary, summary["requests"]), "")
     if "ledger" in summary:
         ledger = summary["ledger"]
-        cost = f"{ledger['cost_in_usd']:.6f}"
+        cost = "" if ledger["cost_in_usd"] is None else f"{ledger['cost_in_usd']:.6f}"
         table.add_row("ledger", *_cells(ledger, ledger["requests"]), cost)
     console.print(table)
     console.print(
         f"{summary['seconds']:.1f} s, {summary['requests_per_second']:,.0f} requests/s, "
         f"median {summary['latency_ms_median']} ms, 99th {summary['latency_ms_99th']} ms"
     )
+    without_price = summary.get("ledger", {}).get("without_price")
+    if without_price:
+        console.print(f"{without_price:,} requests have no price: they are not in the USD")
     for reason, count in summary["failures"].items():
         console.print(f"failed {count}: {reason}", markup=False)
     if not books_agree:
