@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import NoReturn
 
 import asyncpg
 import httpx
@@ -240,7 +241,7 @@ async def stall_of(work: Callable[[], Awaitable[object]]) -> tuple[float, float]
 async def follow(url: str, setting_id: str) -> None:
     """What loading, one change, a thousand and a reload do to the loop of a worker."""
 
-    async def no_target(*_: object) -> None:
+    async def no_target(*_: object) -> NoReturn:
         raise ValueError("nothing is called here")
 
     settings = GatewaySettings(postgres_url=Secret(url))

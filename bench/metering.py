@@ -120,7 +120,7 @@ def cpu_s(pid: int) -> float:
     """CPU of a process and its children so far."""
     process = psutil.Process(pid)
     times = [process.cpu_times(), *(each.cpu_times() for each in process.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
+    return float(sum(each.user + each.system for each in times))
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -162,7 +162,7 @@ class Look(msgspec.Struct, frozen=True):
 def machine_s() -> float:
     """CPU the machine has spent, what its host gave to others included."""
     times = psutil.cpu_times()
-    return sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 def _rate(first: Look, last: Look) -> float:
@@ -192,10 +192,20 @@ def book(
             looks.append(Look(booked, time.monotonic(), [cpu_s(pid) for pid in pids], machine_s()))
         first, last, end = looks
         rows = last.booked - first.booked
-        spent = [1e6 * (b - a) / rows for a, b in zip(first.cpu_s, last.cpu_s, strict=True)]
+        metering_us, engine_us, broker_us = (
+            1e6 * (b - a) / rows for a, b in zip(first.cpu_s, last.cpu_s, strict=True)
+        )
         others_s = last.machine_s - first.machine_s - sum(last.cpu_s) + sum(first.cpu_s)
         others = others_s / (last.at_s - first.at_s)
-        return Round(consumers, _rate(first, last), _rate(first, end), *spent, others)
+        return Round(
+            consumers,
+            _rate(first, last),
+            _rate(first, end),
+            metering_us,
+            engine_us,
+            broker_us,
+            others,
+        )
     finally:
         client.close()
         metering.terminate()

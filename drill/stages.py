@@ -22,7 +22,7 @@ def fault(name: str, *, times: int = 1, per_s: float = 40.0) -> Stage:
 
     async def stage(installation: Installation, load: Load, chance: random.Random, _: bool) -> None:
         async with load.running(per_s, slow_share=0.3):
-            for _ in range(times):
+            for _round in range(times):
                 await asyncio.sleep(0.3)
                 await CATALOGUE[name][1](installation, chance)
             await asyncio.sleep(0.3)
@@ -60,7 +60,7 @@ async def reset_at_insert(
         return False
 
     async with load.running(40):
-        for _ in range(2):
+        for _round in range(2):
             await faults.at_seam(installation, Seam(before=reset))
         await asyncio.sleep(0.3)
 
@@ -140,7 +140,7 @@ async def full_journal(
         await scenarios.fill_journal(installation, load)
         return
     await installation.kill("nats")
-    for _ in range(30):
+    for _round in range(30):
         await load.burst(40)
     await installation.programs["nats"].start()
 
