@@ -81,7 +81,7 @@ class Storm:
 # The library leaves a connection that ended before the server's greeting to the garbage collector.
 @pytest.mark.filterwarnings("ignore:.*StreamWriter:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-@pytest.mark.long_form(short=3, long=200)
+@pytest.mark.long_form(short=3, long=100)
 async def test_everything_promised_is_booked_once_and_in_order(
     directory: Path, nats_server: NatsServer, meter: ReferenceMeter, seed: int
 ) -> None:

@@ -22,44 +22,45 @@ from metering.handover import Handover, Turn, Word
 from metering.holding import Holding
 from metering.members import owner_of
 
-SEEDS = 150
-
 
 def explain(schedule: HandoverSchedule, outcome: HandoverOutcome) -> str:
     return f"{schedule}: {outcome.violations}"
 
 
-def test_a_partition_changes_hands_without_a_batch_taken_out_of_them() -> None:
+@pytest.mark.long_form(short=150, long=1500)
+def test_a_partition_changes_hands_without_a_batch_taken_out_of_them(rounds: int) -> None:
     """A member joins, leaves and comes back under load: nobody is superseded, nothing recovered."""
     assert owner_of("partition.0", [FIRST, SECOND]) == SECOND
     moves = 0
-    for seed in range(SEEDS):
+    for seed in range(rounds):
         schedule = HandoverSchedule(seed)
         outcome = run_handover(schedule)
         assert not outcome.violations, explain(schedule, outcome)
         assert outcome.recoveries == outcome.superseded == 0, explain(schedule, outcome)
         moves += outcome.moves
-    assert moves > 3 * SEEDS
+    assert moves > 3 * rounds
 
 
-def test_every_fault_at_every_arrow_of_a_handover_leaves_net_effect_one() -> None:
+@pytest.mark.long_form(short=1, long=10)
+def test_every_fault_at_every_arrow_of_a_handover_leaves_net_effect_one(seed: int) -> None:
     """Each fault at each of the first arrows, the hand-over's own among them, one at a time."""
-    arrows = run_handover(HandoverSchedule(1)).arrows
+    arrows = run_handover(HandoverSchedule(seed)).arrows
     checked = dict.fromkeys(("members.say", "members.others", "members.resign"), 0)
     for at in range(min(len(arrows), 300)):
         if at > 80 and not arrows[at].startswith("members"):
             continue
         checked[arrows[at]] = checked.get(arrows[at], 0) + 1
         for fault in FAULTS + (INSERT_FAULTS if arrows[at] == "ledger.insert" else ()):
-            schedule = HandoverSchedule(1, faults={at: fault})
+            schedule = HandoverSchedule(seed, faults={at: fault})
             outcome = run_handover(schedule)
             assert not outcome.violations, explain(schedule, outcome)
     assert all(checked.values()), checked
 
 
-def test_random_faults_during_handovers_leave_net_effect_one() -> None:
+@pytest.mark.long_form(short=150, long=1500)
+def test_random_faults_during_handovers_leave_net_effect_one(rounds: int) -> None:
     """Members crash, stand still, and are not heard, in any order."""
-    for seed in range(SEEDS):
+    for seed in range(rounds):
         schedule = HandoverSchedule(seed, fault_chance=0.05)
         outcome = run_handover(schedule)
         assert not outcome.violations, explain(schedule, outcome)

@@ -23,21 +23,20 @@ from metering.protocol import PartitionMeter
 from metering.rebuild import Rebuild
 from metering.takeover import Takeover
 
-RANDOM_SEEDS = 800
-
 
 def explain(schedule: Schedule, outcome: Outcome) -> str:
     return f"{schedule}: {outcome.violations} {outcome.refused}"
 
 
-def test_every_fault_at_every_arrow_leaves_net_effect_one() -> None:
+@pytest.mark.long_form(short=1, long=10)
+def test_every_fault_at_every_arrow_leaves_net_effect_one(seed: int) -> None:
     """Each fault at each of the first arrows of a run, one at a time, with a second owner."""
-    arrows = run(Schedule(1)).arrows
+    arrows = run(Schedule(seed)).arrows
     checked = 0
     for at in range(min(len(arrows), 110)):
         faults = FAULTS + (INSERT_FAULTS if arrows[at] == "ledger.insert" else ())
         for fault in faults:
-            schedule = Schedule(1, faults={at: fault})
+            schedule = Schedule(seed, faults={at: fault})
             outcome = run(schedule)
             assert not outcome.violations, explain(schedule, outcome)
             assert not outcome.refused, explain(schedule, outcome)
@@ -45,21 +44,23 @@ def test_every_fault_at_every_arrow_leaves_net_effect_one() -> None:
     assert checked > 500
 
 
-def test_random_schedules_of_many_faults_leave_net_effect_one() -> None:
+@pytest.mark.long_form(short=800, long=8000)
+def test_random_schedules_of_many_faults_leave_net_effect_one(rounds: int) -> None:
     """Two owners, faults at a tenth of the arrows, parcels lost, repeated, reordered, re-cut."""
     recoveries = 0
-    for seed in range(RANDOM_SEEDS):
+    for seed in range(rounds):
         schedule = Schedule(seed, fault_chance=0.08, transport_chance=0.2)
         outcome = run(schedule)
         assert not outcome.violations, explain(schedule, outcome)
         assert not outcome.refused, explain(schedule, outcome)
         recoveries += len(outcome.world.tokens)
-    assert recoveries > RANDOM_SEEDS
+    assert recoveries > rounds
 
 
-def test_a_checkpoint_store_wiped_or_rolled_back_leaves_net_effect_one() -> None:
+@pytest.mark.long_form(short=800, long=8000)
+def test_a_checkpoint_store_wiped_or_rolled_back_leaves_net_effect_one(rounds: int) -> None:
     """The checkpoint disappears or becomes an older one while both owners work and fail."""
-    for seed in range(RANDOM_SEEDS):
+    for seed in range(rounds):
         schedule = Schedule(seed, fault_chance=0.05, transport_chance=0.1, store_chance=0.02)
         outcome = run(schedule)
         assert not outcome.violations, explain(schedule, outcome)
@@ -73,23 +74,25 @@ def clocks_astray(world: World) -> None:
     world.ids_astray_ms = (0, 5 * HOUR_MS, -2 * HOUR_MS, HOUR_MS, -9 * HOUR_MS)
 
 
-def test_ids_made_by_clocks_that_go_astray_hide_no_batch() -> None:
+@pytest.mark.long_form(short=800, long=8000)
+def test_ids_made_by_clocks_that_go_astray_hide_no_batch(rounds: int) -> None:
     """Checkpoints are wiped and put back while the clock that ids are made by jumps by hours."""
     rebuilds = 0
-    for seed in range(RANDOM_SEEDS):
+    for seed in range(rounds):
         schedule = Schedule(
             seed, fault_chance=0.05, transport_chance=0.1, store_chance=0.03, bend=clocks_astray
         )
         outcome = run(schedule)
         assert not outcome.violations, explain(schedule, outcome)
         rebuilds += outcome.rebuilds
-    assert rebuilds > RANDOM_SEEDS // 4
+    assert rebuilds > rounds // 4
 
 
-def test_a_checkpoint_wiped_after_a_purge_leaves_net_effect_one() -> None:
+@pytest.mark.long_form(short=400, long=4000)
+def test_a_checkpoint_wiped_after_a_purge_leaves_net_effect_one(rounds: int) -> None:
     """What is booked is gone from stream and journals, what is left of it lies in any order."""
     rebuilds = 0
-    for seed in range(RANDOM_SEEDS // 2):
+    for seed in range(rounds):
         schedule = Schedule(
             seed, fault_chance=0.05, transport_chance=0.3, store_chance=0.02, purge_chance=0.1
         )
@@ -97,19 +100,20 @@ def test_a_checkpoint_wiped_after_a_purge_leaves_net_effect_one() -> None:
         assert not outcome.violations, explain(schedule, outcome)
         assert not outcome.refused, explain(schedule, outcome)
         rebuilds += outcome.world.is_wiped
-    assert rebuilds > RANDOM_SEEDS // 4
+    assert rebuilds > rounds // 2
 
 
-def test_a_rebuild_from_a_purged_stream_in_order_sends_nothing_through_again() -> None:
+@pytest.mark.long_form(short=60, long=600)
+def test_a_rebuild_from_a_purged_stream_in_order_sends_nothing_through_again(rounds: int) -> None:
     """Booking goes on at the lowest offset that is left, without waiting for what was purged."""
     rebuilds = 0
-    for seed in range(60):
+    for seed in range(rounds):
         schedule = Schedule(seed, store_chance=0.02, purge_chance=0.2, owners=1)
         outcome = run(schedule)
         assert not outcome.violations, explain(schedule, outcome)
         assert "stream.republish" not in outcome.arrows, explain(schedule, outcome)
         rebuilds += outcome.world.is_wiped
-    assert rebuilds > 30
+    assert rebuilds > rounds // 2
 
 
 LOST_ADMISSION = Schedule(5005, fault_chance=0.03, transport_chance=0.5, store_chance=0.005)
@@ -134,34 +138,37 @@ def test_a_rebuild_finds_the_other_half_of_a_batch(
     assert not outcome.violations, explain(schedule, outcome)
 
 
-def test_journals_declared_lost_too_early_leave_net_effect_one() -> None:
+@pytest.mark.long_form(short=800, long=8000)
+def test_journals_declared_lost_too_early_leave_net_effect_one(rounds: int) -> None:
     """Open requests are closed as abandoned, their late ends reverse that, whatever fails."""
     reversals = 0
-    for seed in range(RANDOM_SEEDS):
+    for seed in range(rounds):
         schedule = Schedule(seed, fault_chance=0.05, loss_chance=0.02)
         outcome = run(schedule)
         assert not outcome.violations, explain(schedule, outcome)
         assert not outcome.refused, explain(schedule, outcome)
         reversals += sum(row.kind == "reversal" for row in outcome.world.rows)
-    assert reversals > RANDOM_SEEDS
+    assert reversals > rounds
 
 
-def test_requests_whose_lane_was_renewed_leave_net_effect_one() -> None:
+@pytest.mark.long_form(short=200, long=2000)
+def test_requests_whose_lane_was_renewed_leave_net_effect_one(rounds: int) -> None:
     """An end in another incarnation than its admission may be booked before it."""
-    for seed in range(RANDOM_SEEDS // 4):
+    for seed in range(rounds):
         schedule = Schedule(seed, fault_chance=0.05, transport_chance=0.1, has_renewed_lanes=True)
         outcome = run(schedule)
         assert not outcome.violations, explain(schedule, outcome)
 
 
-def test_a_batch_recovered_by_another_build_keeps_its_net_requests() -> None:
+@pytest.mark.long_form(short=120, long=1200)
+def test_a_batch_recovered_by_another_build_keeps_its_net_requests(rounds: int) -> None:
     """Prices drift between tries: no event is lost or doubled, and the drift is seen."""
 
     def drift(world: World) -> None:
         world.drift_at_ms = world.now_ms + 500
 
     drifts = 0
-    for seed in range(120):
+    for seed in range(rounds):
         outcome = run(Schedule(seed, fault_chance=0.1, bend=drift))
         requests = {event: net[0] for event, net in outcome.world.net().items()}
         assert set(requests.values()) == {1}, outcome.violations
