@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Position(msgspec.Struct, frozen=True):
+class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far an incarnation is booked.
 
     `offset` is logical, `chain` the running hash there in hex (None: not known, the parcel that

@@ -29,7 +29,7 @@ class BatchReader:
         reading = Reading(holding.positions, holding.gaps)
         next_seq = holding.checkpoint.committed_seq + 1
         until_ms, poll_ms = 0, limits.poll_ms
-        while reading.records < limits.rows_max and reading.bytes < limits.bytes_max:
+        while not self._is_full(reading):
             messages = await self._ports.stream.read(next_seq, limits.bytes_max - reading.bytes)
             now_ms = clock.monotonic_ms()
             if not messages:
@@ -40,10 +40,18 @@ class BatchReader:
                 continue
             until_ms = until_ms or max(now_ms + limits.delay_ms, holding.rests_until_ms)
             for message in messages:
-                if reading.records >= limits.rows_max or not await self._take(reading, message):
+                if self._is_full(reading) or not await self._take(reading, message):
                     return reading
                 next_seq = message.seq + 1
         return reading
+
+    def _is_full(self, reading: Reading) -> bool:
+        limits = self._ports.limits
+        return (
+            reading.records >= limits.rows_max
+            or reading.bytes >= limits.bytes_max
+            or reading.ends >= limits.ended_max
+        )
 
     async def _take(self, reading: Reading, message: Message) -> bool:
         headers = message.headers

@@ -4,7 +4,11 @@ import msgspec
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Milliseconds, rows and bytes; see `metering.settings` for where they come from."""
+    """Milliseconds, rows and bytes; see `metering.settings` for where they come from.
+
+    `ended_max` bounds the ended journals that a checkpoint keeps, and those that one batch ends: a
+    checkpoint is read by every lane of the partition and written twice a batch.
+    """
 
     rows_max: int = 20_000
     bytes_max: int = 8 * 1024 * 1024
@@ -18,6 +22,7 @@ class Limits(msgspec.Struct, frozen=True):
     closings_max: int = 500
     close_grace_ms: int = 60_000
     keep_ended_ms: int = 7 * 86_400_000
+    ended_max: int = 100
     silence_ms: int = 86_400_000
     silence_settle_ms: int = 600_000
     ledger_check_ms: int = 10_000

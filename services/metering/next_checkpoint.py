@@ -49,19 +49,29 @@ def oldest_needed(reading: Reading, openings: Openings) -> int | None:
 
 
 def _kept(reading: Reading, openings: Openings, limits: Limits, now_ms: int) -> dict[str, Position]:
-    """Positions without those that ended long ago, so that a checkpoint stays small."""
+    """Positions without those that ended long ago, so that a checkpoint stays small.
+
+    Of those that ended lately only the newest stay, because they may be thousands. What a dropped
+    one sends again is looked up in the ledger, and an END that its shipper did not see noted comes
+    again and is noted again.
+    """
     drop_before_ms = now_ms - limits.keep_ended_ms
     silent_before_ms = drop_before_ms - limits.silence_ms
     needed = {incarnation.hex() for incarnation in openings.incarnations()}
     needed.update(reading.gaps)
     needed.update(reading.from_offsets)
+    ended = sorted(
+        (position.ended_at_ms, name)
+        for name, position in reading.positions.items()
+        if position.ended_at_ms is not None and name not in needed
+    )
+    kept = {
+        name for ended_at_ms, name in ended[-limits.ended_max :] if ended_at_ms > drop_before_ms
+    }
     return {
         name: position
         for name, position in reading.positions.items()
         if name in needed
-        or (
-            position.last_time_ms > silent_before_ms
-            if position.ended_at_ms is None
-            else position.ended_at_ms > drop_before_ms
-        )
+        or name in kept
+        or (position.ended_at_ms is None and position.last_time_ms > silent_before_ms)
     }

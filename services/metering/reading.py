@@ -42,6 +42,7 @@ class Reading:
         self.from_offsets: dict[str, int] = {}
         self.taken: dict[str, list[Taken]] = {}
         self.ended: list[str] = []
+        self.ends = 0
         self.letters: list[DeadLetter] = []
         self.first_seq = 0
         self.last_seq = 0
@@ -94,6 +95,7 @@ class Reading:
         position = standing.position
         if standing.damage is None and headers.is_end:
             position = msgspec.structs.replace(position, ended_at_ms=ended_at_ms)
+            self.ends += 1
         self.positions[name] = position
         self.from_offsets.setdefault(name, standing.from_offset)
         taken = self.taken.setdefault(name, [])
