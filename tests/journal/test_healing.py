@@ -172,6 +172,21 @@ async def test_requests_to_send_again_are_bounded(
         writer.assert_booked_in_order(meter)
 
 
+async def test_a_lane_that_nothing_comes_to_sees_that_the_books_were_put_back(
+    directory: Path, nats_server: NatsServer, meter: ReferenceMeter
+) -> None:
+    """No parcel shows a gap, nobody asks: it looks by itself, and sends all that it holds."""
+    meter.asks = False
+    async with shipping(directory, nats_server.url, quick(journal_lanes=1)) as journal:
+        writer = Writer(journal)
+        await _ship_some(writer, 100)
+        await meter.run_until(lambda: len(meter.payloads()) == 100)
+        await until(lambda: journal.counts.bytes_booked == journal.counts.bytes_shipped)
+        await meter.forget()
+        await meter.run_until(lambda: len(meter.payloads()) == 100)
+        writer.assert_booked_in_order(meter)
+
+
 async def test_books_put_back_to_before_everything_get_what_the_journal_still_holds(
     directory: Path, nats_server: NatsServer, meter: ReferenceMeter
 ) -> None:

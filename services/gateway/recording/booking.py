@@ -1,6 +1,7 @@
 """Following the books: what is booked is deleted, what stands still is sent again."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from typing import Final
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 
 _POLL_DRAINING_S: Final = 0.02
 _RESEND_GROWTH_MAX: Final = 32
+_NAMED_S: Final = 86_400.0
+"""A checkpoint names a living incarnation for longer than this after its last record."""
+
 _PATIENCE: Final = 4
 """In units of RESEND_AFTER: how long damage waits for booking to pass it by itself."""
 
@@ -66,8 +70,11 @@ class Booking:
                 await self.dispose()
                 return
             if not self._is_open():
+                # A lane that nothing comes to looks now and then: stores may have been put back.
                 self._pump.has_unbooked.clear()
-                await self._pump.has_unbooked.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._settings.resend_after):
+                        await self._pump.has_unbooked.wait()
             poll_s = self._settings.booked_poll
             await asyncio.sleep(min(_POLL_DRAINING_S, poll_s) if self.is_draining else poll_s)
             if not await self.read_position():
@@ -95,9 +102,8 @@ class Booking:
             return False
         is_doubted, self._is_doubted = self._is_doubted, False
         if position is None:
-            if is_doubted and source.ended_at is None:
-                # Stream and ledger were put back to before our first record. (An incarnation that
-                # a checkpoint no longer names for its age is in the ledger: nobody asks.)
+            if source.booked and (is_doubted or self._is_young()) and source.ended_at is None:
+                # Stream and ledger were put back to before our first record.
                 log.warning("incarnation %s: the books know nothing of it", source.id.hex())
                 source.booked, source.booked_chain = 0, None
             return True
@@ -114,6 +120,13 @@ class Booking:
             if not source.is_sealed:
                 source.renew("metering holds it for ended")
         return True
+
+    def _is_young(self) -> bool:
+        """Whether every checkpoint would name it: an older one, or one that ended, may have been
+        dropped, and is in the ledger.
+        """
+        source = self.source
+        return not source.is_sealed and time.time() - source.last_time_ms / 1000 < _NAMED_S
 
     async def agrees(self) -> bool:
         """Whether what is booked is what we hold, by the running hash at the booked offset.
