@@ -16,11 +16,13 @@ from pathlib import Path
 import msgspec
 
 from drill import schedule
+from drill.catalogue import CATALOGUE
+from drill.disks import CannotMount
 from drill.installation import Installation
 from drill.load import Load
 from drill.proof_catalogue import PROOFS
 from drill.proofs import prove
-from drill.scenarios import CannotMount
+from drill.stages import STAGES
 
 
 def _arguments() -> argparse.Namespace:
@@ -28,10 +30,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=8, help="how many, from --first on")
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--faults", type=int, default=20, help="faults a seed")
+    parser.add_argument("--stages", type=int, default=6, help="stages a seed, after its faults")
     parser.add_argument("--rate", type=float, default=40.0, help="requests a second")
-    parser.add_argument("--only", action="append", default=[], help="this fault only; repeatable")
+    parser.add_argument(
+        "--only", action="append", default=[], help="this fault or stage only; repeatable"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the data of clean seeds too")
-    parser.add_argument("--list", action="store_true", help="name every fault and end")
+    parser.add_argument("--list", action="store_true", help="name every fault and stage, and end")
     parser.add_argument(
         "--prove",
         action="store_true",
@@ -40,13 +45,25 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _plan(arguments: argparse.Namespace, chance: random.Random) -> tuple[list[str], list[str]]:
+    """The faults and the stages of a seed."""
+    only: list[str] = arguments.only
+    if not only:
+        return (
+            schedule.plan(chance, arguments.faults),
+            schedule.plan_stages(chance, arguments.stages),
+        )
+    faults = [name for name in only if name in CATALOGUE]
+    return (
+        [chance.choice(faults) for _ in range(arguments.faults if faults else 0)],
+        [name for name in only if name in STAGES],
+    )
+
+
 async def _seed(arguments: argparse.Namespace, seed: int) -> schedule.Outcome:
     directory = Path(tempfile.mkdtemp(prefix=f"tollway-drill-{seed}-"))
     chance = random.Random(seed)
-    if arguments.only:
-        names = [chance.choice(arguments.only) for _ in range(arguments.faults)]
-    else:
-        names = schedule.plan(chance, arguments.faults)
+    faults, stages = _plan(arguments, chance)
     began = time.monotonic()
 
     def note(text: str) -> None:
@@ -56,7 +73,7 @@ async def _seed(arguments: argparse.Namespace, seed: int) -> schedule.Outcome:
         load = Load(installation.proxy_port, installation.key, chance, f"s{seed}")
         note("up")
         outcome = await schedule.run(
-            installation, load, names, seed, per_s=arguments.rate, note=note
+            installation, load, faults, stages, seed, per_s=arguments.rate, note=note
         )
     if outcome.is_clean and not arguments.keep:
         shutil.rmtree(directory)
@@ -103,19 +120,29 @@ async def _run(arguments: argparse.Namespace) -> int:
         outcome = await _seed(arguments, seed)
         outcomes.append(outcome)
         row = outcome.verdict.row()
-        line = {"seed": seed, "took_s": round(outcome.took_s, 1), **row, "faults": outcome.faults}
+        line = {
+            "seed": seed,
+            "took_s": round(outcome.took_s, 1),
+            **row,
+            "faults": outcome.faults,
+            "stages": outcome.stages,
+            "skipped": outcome.skipped,
+        }
         sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
         sys.stdout.flush()
-    head = ("seed", "faults", "took_s", *_COLUMNS, *_BAD)
+    head = ("seed", "faults", "stages", "took_s", *_COLUMNS, *_BAD)
     sys.stdout.write("\n" + " ".join(f"{name:>11}" for name in head) + "\n")
     for outcome in outcomes:
         row = outcome.verdict.row()
-        cells = (outcome.seed, len(outcome.faults), round(outcome.took_s), *map(row.get, head[3:]))
+        done = (len(outcome.faults), len(outcome.stages), round(outcome.took_s))
+        cells = (outcome.seed, *done, *map(row.get, head[4:]))
         sys.stdout.write(" ".join(f"{cell!s:>11}" for cell in cells) + "\n")
-    sums = [sum(outcome.verdict.row()[name] for outcome in outcomes) for name in head[3:]]
+    sums = [sum(outcome.verdict.row()[name] for outcome in outcomes) for name in head[4:]]
     faults = sum(len(outcome.faults) for outcome in outcomes)
+    stages = sum(len(outcome.stages) for outcome in outcomes)
     took_s = round(sum(outcome.took_s for outcome in outcomes))
-    sys.stdout.write(" ".join(f"{cell!s:>11}" for cell in ("all", faults, took_s, *sums)) + "\n")
+    cells = ("all", faults, stages, took_s, *sums)
+    sys.stdout.write(" ".join(f"{cell!s:>11}" for cell in cells) + "\n")
     return 0 if all(outcome.is_clean for outcome in outcomes) else 1
 
 
@@ -123,7 +150,7 @@ def main() -> int:
     """The exit status."""
     arguments = _arguments()
     if arguments.list:
-        sys.stdout.write("\n".join(schedule.CATALOGUE) + "\n")
+        sys.stdout.write("\n".join((*CATALOGUE, *STAGES)) + "\n")
         return 0
     return asyncio.run(_prove(arguments) if arguments.prove else _run(arguments))
 

@@ -152,6 +152,14 @@ class Installation:
         for name in ("upstream", *reversed(SERVERS)):
             await self.programs[name].stop()
 
+    async def configure(self, settings: Mapping[str, str]) -> None:
+        """Start the services anew, with these settings beside those of the drill."""
+        for name in SUPERVISORS:
+            program = self.programs[name]
+            await program.stop()
+            program.env = {**self._environ, **settings}
+            await program.start()
+
     async def migrate(self) -> None:
         """Streams, buckets, tables, price book: what is missing is made. Raises RuntimeError."""
         await self.run("infra.migrations")

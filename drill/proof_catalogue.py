@@ -5,18 +5,7 @@ from typing import Final
 
 from drill import stages
 from drill.proofs import FINDINGS, Proof
-
-LIMITED: Final = {
-    "JOURNAL_BYTES_MAX": "1500000",
-    "JOURNAL_SEGMENT_BYTES": "65536",
-    "JOURNAL_KEEP": "0s",
-    "PARCEL_BYTES_MAX": "16384",
-    "REPLAY_RETENTION": "1s",
-    "JANITOR_INTERVAL": "500ms",
-}
-SMALL_SEGMENTS: Final = {"JOURNAL_SEGMENT_BYTES": "32768", "JOURNAL_KEEP": "0s"}
-
-IMPATIENT: Final = {"IN_MEMORY_DB_UPDATE_INTERVAL": "200ms", "POSTGRESQL_READ_TIME_OUT": "500ms"}
+from drill.stages import STAGES
 
 _SENT_AGAIN: Final = "what was not acknowledged or booked is sent again"
 _LOOKED_FOR: Final = "an insert that failed is looked for"
@@ -32,9 +21,15 @@ _LOST: Final = ("lost",)
 _DOUBLED: Final = ("doubled",)
 _ANY: Final = FINDINGS
 
+
+def _staged(name: str, protection: str, finds: tuple[str, ...]) -> Proof:
+    staged = STAGES[name]
+    return Proof(name, protection, staged.stage, finds, staged.settings)
+
+
 PROOFS: Final[Sequence[Proof]] = (
     Proof("kill nats", _SENT_AGAIN, stages.fault("kill nats"), _LOST),
-    Proof("kill postgres", _KEYS, stages.fault("kill postgres", times=2), _LOST, IMPATIENT),
+    Proof("kill postgres", _KEYS, stages.fault("kill postgres", times=2), _LOST, stages.IMPATIENT),
     Proof("kill clickhouse", _LOOKED_FOR, stages.fault("kill clickhouse", times=3), _LOST),
     Proof("kill gateway", _ADOPTED, stages.fault("kill gateway"), _LOST),
     Proof("kill metering", _LOOKED_FOR, stages.killed_at_insert("metering"), _LOST),
@@ -48,7 +43,9 @@ PROOFS: Final[Sequence[Proof]] = (
         "kill metering-consumer", _LOOKED_FOR, stages.killed_at_insert("metering-consumer"), _LOST
     ),
     Proof("long pause nats", "a parcel is booked once", stages.fault("long pause nats"), _DOUBLED),
-    Proof("long pause postgres", _KEYS, stages.fault("long pause postgres"), _LOST, IMPATIENT),
+    Proof(
+        "long pause postgres", _KEYS, stages.fault("long pause postgres"), _LOST, stages.IMPATIENT
+    ),
     Proof("long pause clickhouse", _LOOKED_FOR, stages.fault("long pause clickhouse"), _LOST),
     Proof(
         "long pause gateway-worker",
@@ -93,53 +90,23 @@ PROOFS: Final[Sequence[Proof]] = (
         stages.fault("checkpoints wiped"),
         _DOUBLED,
     ),
-    Proof(
-        "a worker dies in mid-stream",
-        "an admission is kept before dispatch",
-        stages.worker_in_flight,
-        _LOST,
-    ),
-    Proof("a worker dies in mid-stream", _CLOSED, stages.worker_in_flight, _LOST),
-    Proof("the gateway dies in mid-stream", _CLOSED, stages.gateway_in_flight, _LOST),
-    Proof("parcels of the dead lost", "a gap is not stepped over", stages.loss_of_the_dead, _LOST),
-    Proof("parcels of the dead lost", _ADOPTED, stages.loss_of_the_dead, _LOST),
-    Proof("postgres away", _KEYS, stages.away("postgres"), _LOST, IMPATIENT),
-    Proof("nats away", _SENT_AGAIN, stages.away("nats"), _LOST),
-    Proof("clickhouse away", _LOOKED_FOR, stages.away("clickhouse"), _LOST),
-    Proof(
-        "stream wiped",
-        "the stream must be the checkpoint's",
-        stages.replaced("wipe", "stream", "the stream was created at"),
-        _LOST,
-        SMALL_SEGMENTS,
-    ),
-    Proof(
-        "stream put back",
-        "the stream must be the checkpoint's",
-        stages.replaced("restore", "stream", "it was restored to an older state"),
-        _LOST,
-        SMALL_SEGMENTS,
-    ),
-    Proof(
-        "checkpoints put back, quiet", _MARKS, stages.replaced("restore", "checkpoints"), _DOUBLED
-    ),
-    Proof("nats put back, quiet", _MARKS, stages.replaced("restore", "all"), _LOST, SMALL_SEGMENTS),
-    Proof(
-        "nats wiped",
-        "a missing checkpoint is not zero",
-        stages.replaced("wipe", "all"),
-        _ANY,
-        SMALL_SEGMENTS,
-    ),
-    Proof(
-        "ledger put back",
-        "the ledger must hold what is committed",
-        stages.replaced("restore", "clickhouse", "the ledger was restored"),
-        _LOST,
-    ),
-    Proof("full stream", _SENT_AGAIN, stages.full_stream, _LOST, LIMITED),
-    Proof("full journal", _REFUSED, stages.full_journal, _LOST, LIMITED),
-    Proof("full disk", _REFUSED, stages.full_disk, _LOST, LIMITED),
+    _staged("a worker dies in mid-stream", "an admission is kept before dispatch", _LOST),
+    _staged("a worker dies in mid-stream", _CLOSED, _LOST),
+    _staged("the gateway dies in mid-stream", _CLOSED, _LOST),
+    _staged("parcels of the dead lost", "a gap is not stepped over", _LOST),
+    _staged("parcels of the dead lost", _ADOPTED, _LOST),
+    _staged("postgres away", _KEYS, _LOST),
+    _staged("nats away", _SENT_AGAIN, _LOST),
+    _staged("clickhouse away", _LOOKED_FOR, _LOST),
+    _staged("stream wiped", "the stream must be the checkpoint's", _LOST),
+    _staged("stream put back", "the stream must be the checkpoint's", _LOST),
+    _staged("checkpoints put back, quiet", _MARKS, _DOUBLED),
+    _staged("nats put back, quiet", _MARKS, _LOST),
+    _staged("nats wiped", "a missing checkpoint is not zero", _ANY),
+    _staged("ledger put back", "the ledger must hold what is committed", _LOST),
+    _staged("full stream", _SENT_AGAIN, _LOST),
+    _staged("full journal", _REFUSED, _LOST),
+    _staged("full disk", _REFUSED, _LOST),
     Proof("clients leave", "a client that leaves is an end", stages.clients_leave, _LOST),
     Proof("models without a price", "unknown is not zero", stages.unpriced, ("wrong",)),
 )

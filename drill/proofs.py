@@ -6,6 +6,7 @@ drill that cannot fail proves nothing.
 
 import random
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,7 @@ class Proof(msgspec.Struct, frozen=True):
     protection: str
     stage: Stage
     finds: tuple[str, ...]
-    settings: dict[str, str] = {}
+    settings: Mapping[str, str] = {}
 
     @property
     def name(self) -> str:

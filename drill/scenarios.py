@@ -17,7 +17,7 @@ from drill.faults import NotInjected, child_replaced, kill_child, paused, wipe_n
 from drill.installation import Installation
 from drill.load import Load, Told
 from drill.programs import send
-from drill.quiet import settle, unquiet
+from drill.quiet import settle
 from drill.stores import (
     Broker,
     Part,
@@ -105,37 +105,44 @@ async def without(
 # ---- stores wiped and put back ---------------------------------------------------------------
 
 
+Store = Literal["clickhouse"] | Part
+
+
 async def restore(
     installation: Installation,
     load: Load,
-    store: Literal["clickhouse"] | Part,
-    *,
+    *stores: Store,
     between: int = 40,
     during: int = 0,
 ) -> str:
-    """A store is put back to an older state, after `between` requests more were booked.
-
-    With `during`, so many requests come while it is away.
+    """Stores are put back to an older state of one moment, after `between` requests more were
+    booked. With `during`, so many requests come while they are away. Metering is stopped while
+    several are put back, as the README tells an operator; with one it has to notice by itself.
     """
-    server = "clickhouse" if store == "clickhouse" else "nats"
-    program = installation.programs[server]
-    paths = store_paths(installation, store)
+    servers = {"clickhouse" if store == "clickhouse" else "nats" for store in stores}
+    programs = [installation.programs[server] for server in sorted(servers)]
+    paths = [path for store in stores for path in store_paths(installation, store)]
     with tempfile.TemporaryDirectory(dir=installation.directory) as name:
         aside = Path(name) / "copies"
         await settle(installation, load)
-        await program.stop()
+        for program in programs:
+            await program.stop()
         await copy_aside(paths, aside)
-        await program.start()
+        for program in programs:
+            await program.start()
         await load.burst(between)
         verdict = await settle(installation, load)
         if not verdict.is_clean:
             raise NotInjected(f"not clean before the fault: {verdict}")
-        await program.stop()
+        metering = [installation.programs["metering"]] if len(stores) > 1 else []
+        for program in (*metering, *programs):
+            await program.stop()
         await put_back(paths, aside)
     if during:
         await load.burst(during)
-    await program.start()
-    return f"{store} put back to {between} requests ago"
+    for program in (*programs, *metering):
+        await program.start()
+    return f"{' and '.join(stores)} put back to {between} requests ago"
 
 
 async def wipe(installation: Installation, load: Load, part: Part) -> str:
@@ -235,49 +242,6 @@ async def admitted_again(load: Load) -> None:
             return
         await asyncio.sleep(0.3)
     raise AssertionError("nothing is admitted although there is room again")
-
-
-class CannotMount(RuntimeError):
-    """This user may not mount file systems."""
-
-
-@contextlib.asynccontextmanager
-async def small_journal_disk(
-    installation: Installation, load: Load, size_bytes: int
-) -> AsyncIterator[Path]:
-    """The journal's directory is a file system of this size while the block lasts.
-
-    Raises CannotMount. The gateway is stopped before and after, its journal booked.
-    """
-    journal = installation.directory / "journal"
-    await settle(installation, load)
-    await installation.programs["gateway"].stop()
-    await _command("mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=700", "tmpfs", journal)
-    try:
-        await installation.programs["gateway"].start()
-        began = time.monotonic()
-        yield journal
-        installation.disk_full.append((began, time.monotonic()))
-        async with asyncio.timeout(_SEEN_S):
-            while await unquiet(installation) is not None:
-                await asyncio.sleep(0.2)
-        # The ENDs of its lanes close as abandoned what found no room for its own end.
-        await installation.programs["gateway"].stop()
-        if list(journal.glob("*.seg")):
-            raise AssertionError("the gateway ended and its journal is not booked")
-    finally:
-        await installation.programs["gateway"].stop()
-        await _command("umount", journal)
-        await installation.programs["gateway"].start()
-
-
-async def _command(*arguments: str | Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    said, _ = await process.communicate()
-    if process.returncode != 0:
-        raise CannotMount(said.decode().strip())
 
 
 async def lose_parcels_of_the_dead(installation: Installation, load: Load) -> str:

@@ -1,17 +1,21 @@
-"""What a proof does: a fault with everything around it that makes it happen."""
+"""Faults with everything around them that makes them happen: what a proof does, and what a seed
+goes through after its random faults.
+"""
 
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
 
 import msgspec
 
-from drill import faults, scenarios
+from drill import disks, faults, scenarios
+from drill.catalogue import CATALOGUE
 from drill.installation import Installation
 from drill.load import UNPRICED_MODEL, Load
 from drill.proxy import Seam
-from drill.schedule import CATALOGUE
+from drill.stores import Part
 
 Stage = Callable[[Installation, Load, random.Random, bool], Awaitable[object]]
 """The last says whether every protection is there: an operator's step may depend on it."""
@@ -98,25 +102,38 @@ def away(server: str) -> Stage:
     return stage
 
 
-def replaced(how: str, store: str, sentence: str = "") -> Stage:
-    """A store wiped or put back; with every protection an operator then does as he is told."""
+def put_back(*stores: scenarios.Store, refusal: str = "") -> Stage:
+    """Stores in an older state; with every protection an operator then does as he is told."""
 
     async def stage(
         installation: Installation, load: Load, _: random.Random, is_protected: bool
     ) -> None:
-        if how == "wipe":
-            await load.burst(40)
-            await scenarios.wipe(installation, load, store)  # type: ignore[arg-type]
-        else:
-            during = 20 if store == "clickhouse" else 0
-            await scenarios.restore(installation, load, store, during=during)  # type: ignore[arg-type]
-        if sentence and is_protected:
-            await scenarios.refused_with(installation, sentence)
-        await load.burst(10)
-        if sentence and is_protected:
-            await scenarios.resync(installation)
+        during = 20 if "clickhouse" in stores else 0
+        await scenarios.restore(installation, load, *stores, during=during)
+        await _mend(installation, load, refusal if is_protected else "")
 
     return stage
+
+
+def wiped(part: Part, refusal: str = "") -> Stage:
+    """A part of NATS made anew, empty; then the same."""
+
+    async def stage(
+        installation: Installation, load: Load, _: random.Random, is_protected: bool
+    ) -> None:
+        await load.burst(40)
+        await scenarios.wipe(installation, load, part)
+        await _mend(installation, load, refusal if is_protected else "")
+
+    return stage
+
+
+async def _mend(installation: Installation, load: Load, refusal: str) -> None:
+    if refusal:
+        await scenarios.refused_with(installation, refusal)
+    await load.burst(10)
+    if refusal:
+        await scenarios.resync(installation)
 
 
 async def full_stream(
@@ -150,8 +167,13 @@ async def full_disk(
 ) -> None:
     """The same on a file system of 400 kB."""
     with contextlib.suppress(*(() if is_protected else (AssertionError, TimeoutError))):
-        async with scenarios.small_journal_disk(installation, load, 400_000):
+        async with disks.small_journal_disk(installation, load, 400_000):
             await full_journal(installation, load, chance, is_protected)
+
+
+async def failing_disk(installation: Installation, load: Load, _: random.Random, __: bool) -> None:
+    """Every call of the journal fails, in both workers."""
+    await disks.fail_every_call(installation, load)
 
 
 async def clients_leave(_: Installation, load: Load, __: random.Random, ___: bool) -> None:
@@ -167,3 +189,54 @@ async def unpriced(_: Installation, load: Load, __: random.Random, ___: bool) ->
         for _ in range(20)
     ]
     await asyncio.gather(*map(load.send, asks))
+
+
+LIMITED: Final = {
+    "JOURNAL_BYTES_MAX": "1500000",
+    "JOURNAL_SEGMENT_BYTES": "65536",
+    "JOURNAL_KEEP": "0s",
+    "PARCEL_BYTES_MAX": "16384",
+    "REPLAY_RETENTION": "1s",
+    "JANITOR_INTERVAL": "500ms",
+}
+SMALL_SEGMENTS: Final = {"JOURNAL_SEGMENT_BYTES": "32768", "JOURNAL_KEEP": "0s"}
+KEPT: Final = {"JOURNAL_KEEP": "10m"}
+"""Stream and ledger may go back together while the journals hold what both have lost."""
+IMPATIENT: Final = {"IN_MEMORY_DB_UPDATE_INTERVAL": "200ms", "POSTGRESQL_READ_TIME_OUT": "500ms"}
+
+_CREATED: Final = "the stream was created at"
+_SHORTER: Final = "it was restored to an older state"
+_BEHIND: Final = "the ledger was restored"
+_OLDER: Final = "restored to an older state"
+"""Said of either: the stream may have grown beyond what is booked before anybody looks."""
+
+
+class Staged(msgspec.Struct, frozen=True):
+    """A stage and the settings of the services that it needs."""
+
+    stage: Stage
+    settings: Mapping[str, str] = {}
+
+
+STAGES: Final[dict[str, Staged]] = {
+    "a worker dies in mid-stream": Staged(worker_in_flight),
+    "the gateway dies in mid-stream": Staged(gateway_in_flight),
+    "parcels of the dead lost": Staged(loss_of_the_dead),
+    "postgres away": Staged(away("postgres"), IMPATIENT),
+    "nats away": Staged(away("nats")),
+    "clickhouse away": Staged(away("clickhouse")),
+    "stream wiped": Staged(wiped("stream", _CREATED), SMALL_SEGMENTS),
+    "nats wiped": Staged(wiped("all"), SMALL_SEGMENTS),
+    "stream put back": Staged(put_back("stream", refusal=_SHORTER), SMALL_SEGMENTS),
+    "checkpoints put back, quiet": Staged(put_back("checkpoints")),
+    "nats put back, quiet": Staged(put_back("all"), SMALL_SEGMENTS),
+    "ledger put back": Staged(put_back("clickhouse", refusal=_BEHIND)),
+    "ledger and checkpoints put back": Staged(put_back("clickhouse", "checkpoints")),
+    "ledger and stream put back": Staged(put_back("clickhouse", "stream", refusal=_OLDER), KEPT),
+    "ledger and nats put back": Staged(put_back("clickhouse", "all"), KEPT),
+    "full stream": Staged(full_stream, LIMITED),
+    "full journal": Staged(full_journal, LIMITED),
+    "full disk": Staged(full_disk, LIMITED),
+    "failing disk": Staged(failing_disk, LIMITED),
+}
+"""Every stage that leaves an installation sound, by name."""

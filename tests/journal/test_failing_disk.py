@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from journal.appending import payload
 from journal.conftest import Writer, open_journal, quick, segment_files, shipping, until
-from journal.failing_calls import ADOPTING, ERRORS, INJECTED, MAKING, SHIPPING, WRITING
 from journal.reference_meter import ReferenceMeter
 from support.stores import NatsServer
 
 from drill.failing import Order, Orders, give
+from drill.failing_calls import ADOPTING, ERRORS, INJECTED, MAKING, SHIPPING, WRITING
 from drill.interpreters import interpreter
 from gateway.ports import JournalUnavailable
 from gateway.recording import lane as lanes
