@@ -90,6 +90,7 @@ async def fail_every_call(installation: Installation, load: Load) -> str:
         if time.monotonic() - began > _MET_S:
             raise NotInjected(f"did not happen: {lines}")
         statuses |= {(told.status, told.error_code) for told in await load.burst(12)}
+        await asyncio.sleep(0.05)
         if kills < _KILLS and time.monotonic() - began > 2.0 * (kills + 1):
             _leave_drafts(journal)
             await _worker_dies(installation)

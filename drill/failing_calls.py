@@ -55,16 +55,16 @@ ADOPTING = {
 }
 
 INJECTED = {
-    "openat": "EIO:when=4+61",
-    "flock": "EIO:when=3+13",
-    "fallocate": "ENOSPC:when=2+11",
-    "fsync": "EIO:when=5+17",
-    "fdatasync": "EIO:when=2+7",
-    "link": "EIO:when=4+19",
-    "unlink": "EIO:when=3+9",
-    "writev": "ENOSPC:when=6+37",
-    "ftruncate": "EIO:when=2+3",
-    "pread64": "EIO:when=3+43",
-    "rename": "EIO:when=1+2",
+    "openat": ("EIO", 4, 61),
+    "flock": ("EIO", 3, 13),
+    "fallocate": ("ENOSPC", 2, 11),
+    "fsync": ("EIO", 5, 17),
+    "fdatasync": ("EIO", 2, 7),
+    "link": ("EIO", 4, 19),
+    "unlink": ("EIO", 3, 9),
+    "writev": ("ENOSPC", 6, 37),
+    "ftruncate": ("EIO", 2, 3),
+    "pread64": ("EIO", 3, 43),
+    "rename": ("EIO", 1, 2),
 }
-"""System calls, each with its error and when it comes: the first time and then every so often."""
+"""System calls, each with its error, by when it comes at the latest, and then every so often."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -74,15 +75,17 @@ async def appending(directory: Path, *url: str) -> AsyncIterator[Appender]:
         await appender.kill()
 
 
+@pytest.mark.long_form(short=1, long=30)
 @pytest.mark.parametrize("is_shipping", [False, True])
 async def test_every_event_whose_append_returned_survives_a_kill(
-    directory: Path, nats_server: NatsServer, meter: ReferenceMeter, is_shipping: bool
+    directory: Path, nats_server: NatsServer, meter: ReferenceMeter, is_shipping: bool, seed: int
 ) -> None:
     """kill -9 in the middle of appending; a sibling ships what is there, in order, and the END."""
+    enough = random.Random(seed).randint(1, 3000)
     async with appending(directory, *([nats_server.url] if is_shipping else [])) as appender:
         await appender.order("1000000")
         promised = 0
-        while promised < 1500:
+        while promised < enough:
             promised = int(await appender.read())
         promised = max(promised, await appender.kill())
     async with shipping(directory, nats_server.url, quick(journal_lanes=1)) as journal:
@@ -150,13 +153,15 @@ async def test_a_lane_that_rolls_during_a_scan_is_alive(directory: Path) -> None
     assert len(adopt(directory, set(), Counts(), 9)) == 1
 
 
+@pytest.mark.long_form(short=1, long=50)
 async def test_two_adopters_at_once_book_everything_once(
-    directory: Path, tmp_path: Path, nats_server: NatsServer, meter: ReferenceMeter
+    directory: Path, tmp_path: Path, nats_server: NatsServer, meter: ReferenceMeter, seed: int
 ) -> None:
     """The same segments shipped twice, side by side, as if locks did not hold."""
+    chance = random.Random(seed)
     journal = open_journal(directory, quick())
-    writer = Writer(journal)
-    writer.write(1000)
+    writer = Writer(journal, chance.choice([400, 40, 4000]))
+    writer.write(chance.randint(200, 1500))
     await journal.stop(0)
     twin = tmp_path / "twin"
     shutil.copytree(directory, twin)

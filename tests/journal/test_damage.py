@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -190,6 +191,48 @@ async def test_a_missing_segment_is_named_and_the_rest_is_kept(
         await meter.write_checkpoints()
         await until(lambda: journal.counts.segments_quarantined == len(files) - 3)
         assert len(set_aside(directory)) == len(files) - 3
+
+
+def _flip_anywhere(path: Path, chance: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    path.write_bytes(content)
+
+
+def _zero_anywhere(path: Path, chance: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    at = chance.randrange(len(content))
+    hit = content[at : at + chance.randint(1, 3000)]
+    content[at : at + len(hit)] = bytes(len(hit))
+    path.write_bytes(content)
+
+
+def _truncate_anywhere(path: Path, chance: random.Random) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: chance.randrange(len(content))])
+
+
+@pytest.mark.long_form(short=2, long=100)
+async def test_what_damage_anywhere_leaves_is_booked_or_kept(
+    directory: Path, nats_server: NatsServer, meter: ReferenceMeter, seed: int
+) -> None:
+    """A flipped bit, zeros or an early end at any place of any file: what is booked is in order,
+    and every record that is still whole is booked or in a file that stays.
+    """
+    chance = random.Random(seed)
+    promised = await _dead(directory)
+    harm = chance.choice([_flip_anywhere, _zero_anywhere, _truncate_anywhere])
+    harm(chance.choice(segment_files(directory)), chance)
+    content = b"".join(path.read_bytes() for path in segment_files(directory))
+    whole = [payload for payload in promised if payload in content]
+    async with shipping(directory, nats_server.url, ONE_LANE) as journal:
+        await meter.run_until(lambda: meter.ends == 1 or journal.counts.bytes_missing > 0)
+        await until(lambda: len(segment_files(directory)) == 1 or journal.counts.bytes_missing > 0)
+        await meter.turn()
+    booked = meter.payloads()
+    assert booked == promised[: len(booked)]
+    kept = b"".join(path.read_bytes() for path in directory.iterdir() if path.is_file())
+    assert not [payload for payload in whole if payload not in kept and payload not in booked]
 
 
 async def _forked(directory: Path, twin: Path) -> tuple[list[bytes], list[bytes], list[bytes]]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import random
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
@@ -216,15 +217,20 @@ async def _dead(directory: Path) -> list[bytes]:
 
 
 @pytest.mark.strace
+@pytest.mark.long_form(short=1, long=15)
 async def test_errors_of_every_system_call_at_once_lose_and_double_nothing(
-    directory: Path, nats_server: NatsServer, meter: ReferenceMeter
+    directory: Path, nats_server: NatsServer, meter: ReferenceMeter, seed: int
 ) -> None:
     """The kernel answers with errors again and again, also beside each other, from below Python."""
+    chance = random.Random(seed)
     log = directory.with_suffix(".strace")
     promised = []
     async with failing_disk(directory, nats_server.url) as disk:
         assert await disk.append(10)
-        inject = [f"--inject={call}:error={error}" for call, error in INJECTED.items()]
+        inject = [
+            f"--inject={call}:error={error}:when={chance.randint(1, first)}+{step}"
+            for call, (error, first, step) in INJECTED.items()
+        ]
         tracing = await asyncio.create_subprocess_exec(
             *("strace", "-f", "-p", str(disk.pid), "-o", log, f"--trace={','.join(INJECTED)}"),
             *inject,
