@@ -106,7 +106,9 @@ class FastResponse:
                 elif self.error is not None:
                     raise self.error
                 else:
-                    await self.change()
+                    # As in `change`, without a coroutine of its own for every piece.
+                    self.waiter = waiter = asyncio.get_running_loop().create_future()
+                    await waiter
         finally:
             self.abandon()
 
