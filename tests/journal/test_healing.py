@@ -8,6 +8,7 @@ import pytest
 from journal.conftest import Writer, open_journal, quick, shipping, until
 from journal.reference_meter import ReferenceMeter
 from journal.resetting_proxy import ResettingProxy
+from nats.aio.client import Client
 from support.stores import NatsServer
 
 from contracts.subjects import EXCHANGES_STREAM, resend_subject
@@ -246,3 +247,18 @@ async def test_what_is_booked_counts_as_shipped_without_an_acknowledgement(
             assert bus.arrived == 1
         finally:
             await journal.stop(0.0)
+
+
+@pytest.mark.parametrize("is_away", [True, False])
+async def test_an_attempt_to_connect_that_outlives_the_close_ends(
+    nats_server: NatsServer, is_away: bool
+) -> None:
+    """The library may lose the cancellation of its attempts; they would go on for ever."""
+    async with NatsBus.open(nats_server.url) as bus:
+        await until(lambda: bus.is_connected)
+    client = bus._client
+    client._status = Client.RECONNECTING
+    if is_away:
+        nats_server.kill()
+    await asyncio.wait_for(client._attempt_reconnect(), 10)
+    assert not client.is_connected

@@ -71,6 +71,9 @@ class NatsBus:
         self._tasks: set[asyncio.Task[None]] = set()
         self._denied: tuple[float, str] = (0.0, "")
         self._is_closing = False
+        self._is_closed = False
+        """The library may go on after its close: `wait_for` of Python 3.11, which it rests on, drops
+        a cancellation that meets an answer."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -111,6 +114,12 @@ class NatsBus:
         if tasks:
             await asyncio.wait(tasks, timeout=self._ack_timeout_s)
         self._stream = None
+        await self._close_client()
+        if not self._client.is_closed:
+            await self._close_client()
+        self._is_closed = True
+
+    async def _close_client(self) -> None:
         with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
             await asyncio.wait_for(self._client.close(), self._ack_timeout_s)
 
@@ -215,6 +224,9 @@ class NatsBus:
         await self._on_connected()
 
     async def _on_connected(self) -> None:
+        if self._is_closed:
+            await self._close_client()
+            return
         if self._client.max_payload < self._content_bytes + _HEADERS_BYTES:
             log.error(
                 "the broker takes %d bytes a message, the journal may need %d: set max_payload",
@@ -223,6 +235,9 @@ class NatsBus:
             )
 
     async def _on_error(self, error: Exception) -> None:
+        if self._is_closed:
+            # The only way to end the library's attempts when it has lost their cancellation.
+            raise asyncio.CancelledError
         text = str(error)
         if "permissions violation" in text.lower():
             self._denied = (time.monotonic(), text)
