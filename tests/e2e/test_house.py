@@ -9,7 +9,6 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -17,10 +16,12 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from support import loopback
 from support.servers import free_port
 
 from e2e.bad_input import ANTHROPIC_TYPES, ASKED, CASES, PATHS, Case, configure, counts, send
 from e2e.conftest import REQUEST_BODY_BYTES_MAX, House
+from e2e.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
@@ -35,26 +36,15 @@ def report(house: House, **changes: object) -> dict[str, object]:
     """One bucket over all time, the extra bucket at the end left out."""
     end = int(time.time()) + 3600
     body = {"start": end - 7200, "end": end, "increment": 7200, **changes}
-    answer = httpx.post(f"{house.reporting_url}/api/reporting/events", json=body, timeout=20)
+    answer = loopback.post(f"{house.reporting_url}/api/reporting/events", json=body, timeout=20)
     assert answer.status_code == 200, answer.text
     return json.loads(answer.text, parse_float=Decimal)
-
-
-def eventually(condition: Callable[[], object], seconds: float = 30) -> object:
-    """The first true value of `condition`."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.1)
 
 
 def events(house: House, custom_ids: list[str]) -> list[dict[str, object]]:
     """The booked events with these custom ids."""
     end = int(time.time()) + 3600
-    answer = httpx.post(
+    answer = loopback.post(
         f"{house.reporting_url}/api/v2/events",
         json={"start": end - 7200, "end": end, "customIds": custom_ids},
         timeout=20,
@@ -185,7 +175,7 @@ def test_a_stream_without_usage_is_counted(house: House):
 def test_an_unknown_model_is_unpriced_and_a_cost_map_prices_it(house: House):
     """NULL is not zero: the report counts it apart; a costMap overrides the book."""
     unpriced = house.chat("unpriced", model="nobody-knows-it")
-    setting = httpx.put(
+    setting = loopback.put(
         f"{house.admin_url}/api/provider-settings",
         json={
             "provider": "openai",
@@ -196,7 +186,7 @@ def test_an_unknown_model_is_unpriced_and_a_cost_map_prices_it(house: House):
             },
         },
     ).json()
-    key = httpx.put(
+    key = loopback.put(
         f"{house.admin_url}/api/key-management/keys",
         json={"name": "mapped", "key": "sk-mapped", "settingIds": [setting["id"]]},
     ).json()
