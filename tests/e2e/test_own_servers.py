@@ -15,6 +15,7 @@ import asyncpg
 import httpx
 import psutil
 import pytest
+from support import loopback
 from support.programs import SECRETS_KEY, demo_upstream
 from support.servers import RunningServer, dies_with_parent, free_port, run_apart
 from support.stores import NatsServer
@@ -94,14 +95,16 @@ class Parts:
         """Whether the admin API and reports can be asked, and the data plane takes requests."""
         paths = ((self.admin_url, "/api/ready"), (self.reporting_url, "/api/ready"))
         try:
-            answers = [httpx.get(url + path) for url, path in (*paths, (self.proxy_url, "/health"))]
+            answers = [
+                loopback.get(url + path) for url, path in (*paths, (self.proxy_url, "/health"))
+            ]
         except httpx.TransportError:
             return False
         return all(answer.status_code == 200 for answer in answers)
 
     def ask(self, custom_id: str, **headers: str) -> int:
         """The status of a chat completion; one with headers is waited for a second, no longer."""
-        return httpx.post(
+        return loopback.post(
             f"{self.proxy_url}/v1/chat/completions",
             json={"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]},
             headers={"x-api-key": "sk-own", "x-custom-event-id": custom_id, **headers},
@@ -112,7 +115,7 @@ class Parts:
         """How each request in the ledger is rated, by custom id; none is there twice."""
         question = {"start": int(time.time()) - 3600, "end": int(time.time()) + 3600}
         names = {"customIds": ["whole", "lost"]}
-        answer = httpx.post(f"{self.reporting_url}/api/v2/events", json={**question, **names})
+        answer = loopback.post(f"{self.reporting_url}/api/v2/events", json={**question, **names})
         ratings = [(row["custom_id"], row["rating_status"]) for row in answer.json()["events"]]
         assert len(ratings) == len(dict(ratings))
         return dict(ratings)
@@ -166,12 +169,12 @@ def test_parts_started_one_by_one_serve_book_and_are_repaired(
     for name in ("gateway", "metering", "reporting"):
         parts.start(name)
     eventually(parts.are_ready)
-    setting = httpx.put(
+    setting = loopback.put(
         f"{parts.admin_url}/api/provider-settings",
         json={"provider": "openai", "setting": {"apikey": "k", "url": upstream_url}},
     ).json()
     key = {"name": "own", "key": "sk-own", "settingIds": [setting["id"]]}
-    httpx.put(f"{parts.admin_url}/api/key-management/keys", json=key)
+    loopback.put(f"{parts.admin_url}/api/key-management/keys", json=key)
 
     eventually(lambda: parts.ask("whole") == 200)
     eventually(lambda: parts.ratings() == {"whole": "rated"})
