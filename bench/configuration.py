@@ -25,6 +25,7 @@ import httpx
 import msgspec
 import psutil
 import uvloop
+from support import loopback
 from support.programs import Gateway
 from support.servers import RunningServer
 from support.stores import NatsServer
@@ -111,7 +112,9 @@ def started(gateway: Gateway, count: int) -> tuple[float, list[WorkerFacts]]:
     gateway.start()
     gateway.wait_until(lambda: bool(workers(gateway, count)), 120)
     took_s = time.perf_counter() - began
-    gateway.wait_until(lambda: httpx.get(f"{gateway.admin_url}/api/health").status_code == 200, 60)
+    gateway.wait_until(
+        lambda: loopback.get(f"{gateway.admin_url}/api/health").status_code == 200, 60
+    )
     return took_s, workers(gateway, count)
 
 
@@ -133,7 +136,7 @@ def told(name: str, seconds: list[float]) -> None:
 def write(gateway: Gateway, setting_id: str, count: int) -> None:
     """Creates and changes keys through the admin API, one after the other."""
     creating, patching = [], []
-    with httpx.Client(base_url=gateway.admin_url, timeout=30) as api:
+    with loopback.Client(base_url=gateway.admin_url, timeout=30) as api:
         for number in range(count):
             began = time.perf_counter()
             answer = api.put(
@@ -158,7 +161,7 @@ def write(gateway: Gateway, setting_id: str, count: int) -> None:
 @contextmanager
 def connections(gateway: Gateway, facts: list[WorkerFacts]) -> Iterator[list[httpx.Client]]:
     """Clients with a connection each, such that every worker has some."""
-    clients = [httpx.Client(base_url=gateway.proxy_url, timeout=30) for _ in range(CONNECTIONS)]
+    clients = [loopback.Client(base_url=gateway.proxy_url, timeout=30) for _ in range(CONNECTIONS)]
     try:
         for _ in range(20):
             for client in clients:
@@ -173,7 +176,7 @@ def connections(gateway: Gateway, facts: list[WorkerFacts]) -> Iterator[list[htt
             if all(held):
                 print(f"connections a worker: {held}")
                 break
-            clients.append(httpx.Client(base_url=gateway.proxy_url, timeout=30))
+            clients.append(loopback.Client(base_url=gateway.proxy_url, timeout=30))
         else:
             raise RuntimeError(f"no connection to every worker: {held}")
         yield clients
@@ -186,7 +189,7 @@ def revoke(gateway: Gateway, setting_id: str, facts: list[WorkerFacts], count: i
     """From the answer to a revocation until no connection to any worker takes the key."""
     taking = []
     with (
-        httpx.Client(base_url=gateway.admin_url, timeout=30) as api,
+        loopback.Client(base_url=gateway.admin_url, timeout=30) as api,
         connections(gateway, facts) as clients,
     ):
         for number in range(count):

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from hypothesis import settings
 from support.servers import RunningServer, run_apart
 from support.stores import (
     ClickHouseDatabase,
@@ -27,6 +28,10 @@ from infra.embedded.redis import REDIS
 from infra.migrations.postgres import migrate_postgres
 from infra.migrations.settings import MigrationSettings
 from runtime.settings import Secret
+
+settings.register_profile("default", deadline=None)
+settings.load_profile("default")
+"""A property holds on a busy machine too."""
 
 _NEEDS = {
     "strace": ("strace -o /dev/null true", "needs strace and the right to trace"),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from support import loopback
 from support.programs import Gateway
 from support.running_gateway import bus, gateway, provider
 from support.stores import NatsServer, PostgresDatabase
@@ -16,14 +17,14 @@ ADMIN_PASS = "not-the-default"
 @pytest.fixture(scope="module")
 def api(gateway: Gateway) -> Iterator[httpx.Client]:
     """A client of the admin API."""
-    with httpx.Client(base_url=gateway.admin_url, timeout=10) as client:
+    with loopback.Client(base_url=gateway.admin_url, timeout=10) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def data(gateway: Gateway) -> Iterator[httpx.Client]:
     """A client of the data plane."""
-    with httpx.Client(base_url=gateway.proxy_url, timeout=10) as client:
+    with loopback.Client(base_url=gateway.proxy_url, timeout=10) as client:
         yield client
 
 

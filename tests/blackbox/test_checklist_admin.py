@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from support import loopback
 
 KEYS = "/api/key-management/keys"
 KEYS_V2 = "/api/v2/key-management/keys"
@@ -549,7 +550,7 @@ def test_23_without_the_password_nothing_is_done(api, locked_url, mark):
     """401, where the original answers 200 and nothing; and nothing was changed."""
     body = {"provider": "openai", "name": mark, "setting": {"apikey": "sk-x"}}
     for headers in ({}, {"x-api-key": "wrong"}, {"x-api-key": ""}):
-        answer = httpx.put(f"{locked_url}{SETTINGS}", json=body, headers=headers)
+        answer = loopback.put(f"{locked_url}{SETTINGS}", json=body, headers=headers)
         told = answer.json()
         assert (answer.status_code, told["status"]) == (401, 401)
         assert list(told) == ["type", "title", "status", "detail", "instance"]
@@ -558,7 +559,7 @@ def test_23_without_the_password_nothing_is_done(api, locked_url, mark):
 
 def test_24_the_password_opens_and_none_is_needed_when_none_is_set(api, locked_url):
     """In X-API-KEY."""
-    from_locked = httpx.get(f"{locked_url}{SETTINGS}", headers={"x-api-key": "not-the-default"})
+    from_locked = loopback.get(f"{locked_url}{SETTINGS}", headers={"x-api-key": "not-the-default"})
 
     assert good(from_locked) == good(api.get(SETTINGS))
 
@@ -568,7 +569,7 @@ def test_25_both_ports_say_that_they_are_alive(api, data, locked_url):
     for answer in (
         api.get("/api/health"),
         data.get("/api/health"),
-        httpx.get(f"{locked_url}/api/health"),
+        loopback.get(f"{locked_url}/api/health"),
     ):
         assert answer.status_code == 200
 

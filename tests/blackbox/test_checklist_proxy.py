@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from support import loopback
 from support.echo_provider import EchoProvider, echo_provider
 from support.programs import Gateway, Program
 from support.servers import RunningServer, free_port, run_apart
@@ -692,7 +693,7 @@ class Route:
 
     def make(self, path: str, *steps: dict[str, object], **members: object) -> str:
         """Its path under 8002, once it is in force."""
-        made = httpx.post(
+        made = loopback.post(
             f"{self._admin_url}/api/routes",
             json={
                 "name": path,
@@ -783,7 +784,7 @@ def books(
     for program in programs:
         program.start()
     url = f"http://127.0.0.1:{port}"
-    programs[1].wait_until(lambda: httpx.get(f"{url}/api/ready").status_code == 200)
+    programs[1].wait_until(lambda: loopback.get(f"{url}/api/ready").status_code == 200)
     yield url
     for program in programs:
         program.kill()
@@ -824,7 +825,7 @@ def test_79_an_answer_is_kept_for_its_ttl(data, gateway, echo, books, mark):
     def booked(custom_id: str) -> dict[str, Any]:
         deadline = time.monotonic() + 20
         while True:
-            found = httpx.get(f"{books}/api/events", params={"customId": f"{mark}-{custom_id}"})
+            found = loopback.get(f"{books}/api/events", params={"customId": f"{mark}-{custom_id}"})
             if found.status_code == 200 and found.json():
                 return dict(found.json()[0])
             assert time.monotonic() < deadline, found.text
@@ -870,7 +871,7 @@ def test_80_azures_address_is_made_of_resource_deployment_and_version(
     try:
         setting = {"apikey": SECRET, "resourceName": "mine"}
         behind.key(f"{mark}-far", behind.setting("", provider="azure", setting=setting))
-        answer = httpx.post(
+        answer = loopback.post(
             f"{behind.proxy_url}/api/providers/azure{deployment}/chat/completions{query}",
             json=ASK,
             headers={"api-key": f"{mark}-far"},

@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from support import loopback
 from support.bricksllm import BricksDatabase, bricks_database
 from support.programs import SECRETS_KEY, Gateway
 from support.servers import RunningServer, run_apart
@@ -63,7 +64,7 @@ def mark() -> str:
 @pytest.fixture(scope="module")
 def api(gateway: Gateway) -> Iterator[httpx.Client]:
     """A client of the admin API."""
-    with httpx.Client(base_url=gateway.admin_url, timeout=10) as client:
+    with loopback.Client(base_url=gateway.admin_url, timeout=10) as client:
         yield client
 
 
@@ -235,7 +236,7 @@ def chat(gateway: Gateway, key: str, wanted: int) -> httpx.Response:
     """The first answer with the status, or what it is after some seconds."""
     deadline = time.monotonic() + 10
     while True:
-        answer = httpx.post(
+        answer = loopback.post(
             f"{gateway.proxy_url}/api/providers/openai/v1/chat/completions",
             headers={"authorization": f"Bearer {key}"},
             json={"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]},

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import msgspec
 import openai
 import psutil
 import pytest
+from support import loopback
 
 from runtime.ports import choose_free
 
@@ -217,7 +217,7 @@ def test_a_killed_server_and_a_killed_worker_come_back(instance):
         )
 
     until(are_back)
-    response = httpx.post(
+    response = loopback.post(
         f"{instance.said['proxy_url']}/v1/chat/completions",
         headers={"authorization": f"Bearer {instance.said['demo_key']}"},
         json={"model": "gpt-4o", "messages": []},

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support import loopback
 from support.programs import Gateway
 from support.reporting import opened_app
 from support.servers import free_port
@@ -50,7 +51,7 @@ def locked(
 @pytest.fixture(scope="module")
 def client(locked: Gateway) -> Iterator[httpx.Client]:
     """A client without a credential."""
-    with httpx.Client(base_url=locked.admin_url, timeout=10) as client:
+    with loopback.Client(base_url=locked.admin_url, timeout=10) as client:
         yield client
 
 
@@ -436,7 +437,7 @@ def test_without_a_password_web_pages_are_kept_out(
     gateway: Gateway, headers: dict[str, str], expected: int
 ) -> None:
     """Neither a name made to resolve to 127.0.0.1 nor another site's form can drive an open API."""
-    answer = httpx.post(f"{gateway.admin_url}/api/users", json={"name": "a"}, headers=headers)
+    answer = loopback.post(f"{gateway.admin_url}/api/users", json={"name": "a"}, headers=headers)
 
     assert answer.status_code == expected, answer.text
     if expected == 403:
@@ -461,15 +462,15 @@ def test_without_a_password_writers_are_anonymous_unless_they_send_a_token(
 ) -> None:
     """A token that is sent is honoured, its limits too; a wrong one is refused."""
     url = gateway.admin_url
-    reader = httpx.post(f"{url}{TOKENS}", json={"name": "r", "scopes": ["read"]}).json()
-    writer = httpx.post(f"{url}{TOKENS}", json={"name": "w", "scopes": ["write"]}).json()
+    reader = loopback.post(f"{url}{TOKENS}", json={"name": "r", "scopes": ["read"]}).json()
+    writer = loopback.post(f"{url}{TOKENS}", json={"name": "w", "scopes": ["write"]}).json()
 
-    refused = httpx.post(f"{url}/api/users", json={}, headers=bearer(reader["token"]))
-    unknown = httpx.post(f"{url}/api/users", json={}, headers=bearer(new_token_text()))
-    made = httpx.post(f"{url}/api/users", json={"name": "a"}, headers=bearer(writer["token"]))
-    ignored = httpx.get(f"{url}{TOKENS}", headers={"x-api-key": "whatever"})
+    refused = loopback.post(f"{url}/api/users", json={}, headers=bearer(reader["token"]))
+    unknown = loopback.post(f"{url}/api/users", json={}, headers=bearer(new_token_text()))
+    made = loopback.post(f"{url}/api/users", json={"name": "a"}, headers=bearer(writer["token"]))
+    ignored = loopback.get(f"{url}{TOKENS}", headers={"x-api-key": "whatever"})
 
-    log = httpx.get(f"{url}/api/audit-log").json()["entries"]
+    log = loopback.get(f"{url}/api/audit-log").json()["entries"]
     assert (refused.status_code, unknown.status_code, ignored.status_code) == (403, 401, 200)
     assert (log[0]["itemId"], log[0]["actor"]) == (made.json()["id"], "token:w")
     assert log[1]["actor"] == "anonymous"

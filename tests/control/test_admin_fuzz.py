@@ -10,6 +10,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import loopback
 from support.hostile import CONTENT_TYPES, bodies, hostile_texts, in_path, raw_segments
 from support.operations import Call, Description, World
 from support.programs import Gateway, Program
@@ -22,7 +23,7 @@ ELSEWHERE = {301, 307, 404}
 @pytest.fixture(scope="module")
 def client(gateway: Gateway) -> Iterator[httpx.Client]:
     """A client of the admin API."""
-    with httpx.Client(base_url=gateway.admin_url, timeout=30) as client:
+    with loopback.Client(base_url=gateway.admin_url, timeout=30) as client:
         yield client
 
 
@@ -55,8 +56,8 @@ def reporting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client
     )
     program.start()
     url = f"http://127.0.0.1:{port}"
-    program.wait_until(lambda: httpx.get(f"{url}/api/health").status_code == 200)
-    with httpx.Client(base_url=url, timeout=30) as client:
+    program.wait_until(lambda: loopback.get(f"{url}/api/health").status_code == 200)
+    with loopback.Client(base_url=url, timeout=30) as client:
         yield client
     assert "reporting.bug" not in Path(program.log).read_text()
     program.kill()

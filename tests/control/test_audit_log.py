@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from support import loopback
 from support.programs import Gateway
 
 LOG = "/api/audit-log"
@@ -13,7 +14,7 @@ LOG = "/api/audit-log"
 @pytest.fixture(scope="module")
 def api(gateway: Gateway) -> Iterator[httpx.Client]:
     """A client of the admin API, and ten users changed by three writers."""
-    with httpx.Client(base_url=gateway.admin_url, timeout=10) as client:
+    with loopback.Client(base_url=gateway.admin_url, timeout=10) as client:
         for writer in ("one", "two"):
             token = client.post(
                 "/api/admin-tokens", json={"name": writer, "scopes": ["write"]}

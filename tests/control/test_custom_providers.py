@@ -4,6 +4,7 @@ import asyncio
 
 import httpx
 import pytest
+from support import loopback
 from support.programs import Gateway
 
 from gateway.administration.custom_providers import (
@@ -45,7 +46,7 @@ LEAST_SHOWN = LEAST | {
 @pytest.fixture(scope="module")
 def api(gateway: Gateway):
     """A client of the admin API."""
-    with httpx.Client(base_url=gateway.admin_url, timeout=10) as client:
+    with loopback.Client(base_url=gateway.admin_url, timeout=10) as client:
         yield client
 
 

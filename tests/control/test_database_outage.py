@@ -9,6 +9,7 @@ import asyncpg
 import httpx
 import psutil
 import pytest
+from support import loopback
 from support.operations import Call, Description
 from support.programs import Gateway
 from support.servers import RunningServer, run_apart
@@ -58,7 +59,7 @@ def gateway(
 @pytest.fixture(scope="module")
 def client(gateway: Gateway) -> Iterator[httpx.Client]:
     """A client with the password."""
-    with httpx.Client(
+    with loopback.Client(
         base_url=gateway.admin_url, headers={"x-api-key": PASSWORD}, timeout=LONGEST_ANSWER_S
     ) as client:
         yield client
@@ -95,7 +96,7 @@ def test_without_its_database_every_route_is_503_and_comes_back_by_itself(
 
     database.stop()
     answers = {repr(call): (call, sent(client, call)) for call in calls}
-    token = httpx.get(
+    token = loopback.get(
         f"{client.base_url}/api/users", headers={"x-api-key": new_token_text()}, timeout=20
     )
 

@@ -4,10 +4,10 @@ import socket
 from collections.abc import Callable
 from hashlib import sha256
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import loopback
 from support.programs import Gateway
 from support.stores import PostgresDatabase
 from support.workers import store, until_in_force
@@ -225,7 +225,7 @@ def setting_id(gateway: Gateway, provider: str) -> str:
 
 def ask(gateway: Gateway, key: str, path: str = PATH, content: bytes | None = None, **body: object):
     """Status, type and code of an answer; no type and code when it is one of the provider."""
-    answer = httpx.post(
+    answer = loopback.post(
         gateway.proxy_url + path,
         headers={"authorization": f"Bearer {key}"},
         timeout=10,
@@ -342,21 +342,21 @@ def test_a_change_of_a_user_is_in_force_in_no_time(gateway, setting_id, module_p
         return ask(gateway, "sk-of-users", user="grace")
 
     assert answers() == SERVED
-    user = httpx.post(url, json={"name": "G", "userId": "grace", "tags": ["team", "b"]}).json()
+    user = loopback.post(url, json={"name": "G", "userId": "grace", "tags": ["team", "b"]}).json()
     one = f"{url}/{user['id']}"
     assert answers() == SERVED
-    httpx.patch(one, json={"allowedModels": ["o3"]})
+    loopback.patch(one, json={"allowedModels": ["o3"]})
     assert answers() == NO_MODEL
-    httpx.patch(url, params={"userId": "grace", "tags": "b"}, json={"allowedModels": []})
+    loopback.patch(url, params={"userId": "grace", "tags": "b"}, json={"allowedModels": []})
     assert answers() == SERVED
-    httpx.patch(one, json={"allowedPaths": [{"path": OTHER_PATH, "method": "POST"}]})
+    loopback.patch(one, json={"allowedPaths": [{"path": OTHER_PATH, "method": "POST"}]})
     assert answers() == NO_PATH
     assert ask(gateway, "sk-of-users", OTHER_PATH, user="grace") == SERVED
-    httpx.patch(one, json={"allowedPaths": [], "keyIds": [other["keyId"]]})
+    loopback.patch(one, json={"allowedPaths": [], "keyIds": [other["keyId"]]})
     assert answers() == (403, "permission_error", "key_not_allowed")
-    httpx.patch(one, json={"keyIds": [], "revoked": True})
+    loopback.patch(one, json={"keyIds": [], "revoked": True})
     assert answers() == (401, "authentication_error", "user_revoked")
-    httpx.delete(one)
+    loopback.delete(one)
     assert answers() == SERVED
 
 
@@ -371,7 +371,7 @@ def test_a_body_that_is_held_back_does_not_outlast_its_key(
     one = f"{gateway.admin_url}/api/key-management/keys/{gateway.key(key, setting_id)['keyId']}"
 
     def bar() -> None:
-        httpx.delete(one) if member is None else httpx.patch(one, json=member)
+        loopback.delete(one) if member is None else loopback.patch(one, json=member)
 
     assert code in answer_when_held_back(gateway, module_postgres.url, key, bar)
 
@@ -382,8 +382,8 @@ def test_a_body_that_is_held_back_does_not_outlast_its_user(gateway, setting_id,
     users = f"{gateway.admin_url}/api/users"
 
     def bar() -> None:
-        httpx.post(users, json={"name": "H", "userId": "held back"})
-        httpx.patch(users, params={"userId": "held back"}, json={"revoked": True})
+        loopback.post(users, json={"name": "H", "userId": "held back"})
+        loopback.patch(users, params={"userId": "held back"}, json={"revoked": True})
 
     assert b"user_revoked" in answer_when_held_back(
         gateway, module_postgres.url, "sk-of-held-back", bar
@@ -401,10 +401,10 @@ def test_a_body_that_is_held_back_does_not_outlast_its_route(gateway, setting_id
         "steps": [{"provider": "openai", "model": "gpt-4o"}],
         "cacheConfig": {"enabled": False},
     }
-    made = httpx.post(routes, json=route).json()
+    made = loopback.post(routes, json=route).json()
 
     def bar() -> None:
-        httpx.delete(f"{routes}/{made['id']}")
+        loopback.delete(f"{routes}/{made['id']}")
 
     answer = answer_when_held_back(
         gateway, module_postgres.url, "sk-of-a-route", bar, "/api/routes/held-back"

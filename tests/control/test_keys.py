@@ -8,6 +8,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import loopback
 from support.programs import Gateway
 
 from contracts.client_keys import is_shaped_as_client_key, new_client_key, public_id_of
@@ -18,7 +19,7 @@ KEYS = "/api/key-management/keys"
 @pytest.fixture(scope="module")
 def api(gateway: Gateway):
     """A client of the admin API."""
-    with httpx.Client(base_url=gateway.admin_url, timeout=20) as client:
+    with loopback.Client(base_url=gateway.admin_url, timeout=20) as client:
         yield client
 
 
@@ -54,7 +55,7 @@ def test_a_generated_key_is_shown_once_and_works(api, create, gateway):
     assert listed["key"] == sha256(raw.encode()).hexdigest()
     assert listed["publicId"] == made["publicId"]
     gateway.await_key(raw)
-    answer = httpx.post(f"{gateway.proxy_url}/v1/chat/completions", headers={"x-api-key": raw})
+    answer = loopback.post(f"{gateway.proxy_url}/v1/chat/completions", headers={"x-api-key": raw})
     assert answer.json()["error"]["code"] == "empty_body"
 
 
@@ -177,7 +178,7 @@ def test_changes_at_the_same_time_lose_nothing(api, create, gateway):
 
     def patch(one: tuple[str, object]) -> int:
         url = f"{gateway.admin_url}{KEYS}/{key_id}"
-        return httpx.patch(url, json=dict([one]), timeout=20).status_code
+        return loopback.patch(url, json=dict([one]), timeout=20).status_code
 
     with ThreadPoolExecutor(len(changes)) as pool:
         assert set(pool.map(patch, changes.items())) == {200}

@@ -4,6 +4,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import loopback
 
 from contracts.config.provider_settings import ModelAlias
 from gateway.routing.aliases import matches, resolve_alias
@@ -15,7 +16,7 @@ FIELDS = ["id", "createdAt", "updatedAt", "alias", "model", "settingId", "positi
 @pytest.fixture(scope="module")
 def api(gateway):
     """A client of the admin API."""
-    with httpx.Client(base_url=gateway.admin_url, timeout=10) as client:
+    with loopback.Client(base_url=gateway.admin_url, timeout=10) as client:
         yield client
 
 

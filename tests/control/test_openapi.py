@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import httpx
 import pytest
+from support import loopback
 from support.operations import Description, World
 from support.programs import Gateway, Program
 from support.servers import RunningServer, free_port
@@ -44,7 +45,7 @@ def reporting(
     )
     program.start()
     url = f"http://127.0.0.1:{port}"
-    program.wait_until(lambda: httpx.get(f"{url}/api/ready").status_code == 200)
+    program.wait_until(lambda: loopback.get(f"{url}/api/ready").status_code == 200)
     yield url
     program.kill()
     client = clickhouse_client(clickhouse_process.url)
@@ -83,7 +84,7 @@ def admin_url(described: Gateway) -> str:
 @pytest.fixture(scope="module")
 def client(admin_url: str) -> Iterator[httpx.Client]:
     """A client with the password."""
-    with httpx.Client(base_url=admin_url, headers=HEADERS, timeout=30) as client:
+    with loopback.Client(base_url=admin_url, headers=HEADERS, timeout=30) as client:
         yield client
 
 
@@ -104,7 +105,7 @@ def world(client: httpx.Client, description: Description, provider: str) -> Worl
 @pytest.fixture(scope="module")
 def documents(description: Description, reporting: str) -> list[Description]:
     """Both documents."""
-    answer = httpx.get(f"{reporting}/openapi.json")
+    answer = loopback.get(f"{reporting}/openapi.json")
     assert answer.status_code == 200
     return [description, Description(answer.json())]
 
@@ -128,7 +129,7 @@ def test_every_example_of_reporting_does_what_is_documented(
 ) -> None:
     """The same on 8003 itself."""
     problems: list[str] = []
-    with httpx.Client(base_url=reporting, headers=HEADERS, timeout=30) as client:
+    with loopback.Client(base_url=reporting, headers=HEADERS, timeout=30) as client:
         for call in documents[1].calls():
             answer = client.request(
                 call.method.upper(),
@@ -255,7 +256,7 @@ def test_the_page_needs_nothing_from_outside(
     documents: list[Description], admin_url: str, reporting: str, which: int
 ) -> None:
     """No script, no resource, links that lead somewhere; it shows every operation."""
-    answer = httpx.get(f"{(admin_url, reporting)[which]}/docs")
+    answer = loopback.get(f"{(admin_url, reporting)[which]}/docs")
 
     page = _Page()
     page.feed(answer.text)

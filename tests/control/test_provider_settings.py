@@ -5,6 +5,7 @@ import time
 
 import httpx
 import pytest
+from support import loopback
 from support.programs import Gateway
 
 PATH = "/api/provider-settings"
@@ -15,7 +16,7 @@ FIELDS = ["createdAt", "updatedAt", "provider", "id", "name", "allowedModels", "
 @pytest.fixture(scope="module")
 def api(gateway: Gateway):
     """A client of the admin API."""
-    with httpx.Client(base_url=gateway.admin_url, timeout=10) as client:
+    with loopback.Client(base_url=gateway.admin_url, timeout=10) as client:
         yield client
 
 
@@ -341,7 +342,7 @@ def test_a_patch_is_in_force_within_a_second(api, gateway, provider):
     gateway.key(key, made)
 
     def ask() -> int:
-        return httpx.post(
+        return loopback.post(
             f"{gateway.proxy_url}/v1/chat/completions",
             headers={"authorization": f"Bearer {key}"},
             json={"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]},
@@ -376,7 +377,7 @@ def test_concurrent_patches_lose_nothing(api):
 
     with concurrent.futures.ThreadPoolExecutor(len(bodies)) as pool:
         answers = list(
-            pool.map(lambda body: httpx.patch(f"{api.base_url}{path}", json=body), bodies)
+            pool.map(lambda body: loopback.patch(f"{api.base_url}{path}", json=body), bodies)
         )
 
     assert [answer.status_code for answer in answers] == [200] * len(bodies)

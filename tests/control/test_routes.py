@@ -5,6 +5,7 @@ import json
 import asyncpg
 import httpx
 import pytest
+from support import loopback
 from support.programs import Gateway
 from support.servers import run_apart
 
@@ -35,7 +36,7 @@ DIALECTS = {
 @pytest.fixture(scope="module")
 def api(gateway: Gateway):
     """A client of the admin API."""
-    with httpx.Client(base_url=gateway.admin_url, timeout=10) as client:
+    with loopback.Client(base_url=gateway.admin_url, timeout=10) as client:
         yield client
 
 

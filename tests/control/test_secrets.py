@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from support import loopback
 from support.programs import Gateway
 from support.servers import run_apart
 from support.stores import NatsServer, PostgresDatabase
@@ -298,7 +299,7 @@ def keyed(
 
 
 def ask(gateway: Gateway, key: str) -> int:
-    return httpx.post(
+    return loopback.post(
         f"{gateway.proxy_url}/v1/chat/completions",
         headers={"authorization": f"Bearer {key}"},
         json=ASK,
@@ -318,7 +319,7 @@ def becomes(wanted: int, gateway: Gateway, key: str, seconds: float = 10.0) -> b
 
 def put(gateway: Gateway, **members: Any) -> httpx.Response:
     body = {"provider": "openai", "setting": {"apikey": "sk-at-rest-0123456789"}, **members}
-    return httpx.put(f"{gateway.admin_url}{SETTINGS}", json=body, timeout=30)
+    return loopback.put(f"{gateway.admin_url}{SETTINGS}", json=body, timeout=30)
 
 
 def sealed_texts(postgres: PostgresDatabase) -> dict[str, str]:
@@ -418,7 +419,7 @@ def test_rotation_seals_everything_anew_and_nobody_notices(
     assert elsewhere.credentials[-1] == "Bearer sk-at-rest-rotated-1"
     # A process of the gateway that ran all along seals with the new key.
     assert key_id_of(sealed_of(module_postgres, put(keyed))) == told["key"]
-    log = httpx.get(f"{keyed.admin_url}/api/audit-log", params={"limit": 100}).text
+    log = loopback.get(f"{keyed.admin_url}/api/audit-log", params={"limit": 100}).text
     assert "tollway secrets rotate" in log
     assert told["key"] not in log
 
@@ -462,7 +463,7 @@ def test_rotation_refuses_while_a_secret_cannot_be_read(keyed, key_file, module_
     shown = command(keyed, "status", "--json")
     assert shown.returncode == 1
     assert setting in json.loads(shown.stdout)["unreadable"]
-    patched = httpx.patch(
+    patched = loopback.patch(
         f"{keyed.admin_url}{SETTINGS}/{setting}", json={"setting": {"apikey": "sk-mended"}}
     )
     assert patched.status_code == 200
@@ -521,7 +522,7 @@ def test_without_a_key_no_secret_is_taken_and_everything_else_goes_on(
         assert reason in answer.json()["detail"]
         assert "sk-at-rest" not in answer.text
         assert put(keyed, provider="vllm", setting={"url": elsewhere.url}).status_code == 200
-        renamed = httpx.patch(f"{keyed.admin_url}{SETTINGS}/{setting}", json={"name": "other"})
+        renamed = loopback.patch(f"{keyed.admin_url}{SETTINGS}/{setting}", json={"name": "other"})
         assert renamed.status_code == 200
         assert ask(keyed, key) == 200
         if fault != "absent":
@@ -608,9 +609,9 @@ def test_endpoints_that_fail_hold_up_nothing(encrypting, elsewhere, mode):
         assert "ENCRYPTION_ENDPOINT" in refused.json()["detail"]
         assert "sk-at-rest" not in refused.text
         path = f"{encrypting.admin_url}{SETTINGS}/{setting}"
-        assert httpx.patch(path, json={"allowedModels": ["none"]}).status_code == 200
+        assert loopback.patch(path, json={"allowedModels": ["none"]}).status_code == 200
         assert becomes(403, encrypting, key, 2)
-        assert httpx.patch(path, json={"allowedModels": []}).status_code == 200
+        assert loopback.patch(path, json={"allowedModels": []}).status_code == 200
         assert becomes(200, encrypting, key, 2)
         elsewhere.mode = "up"
         made = put(encrypting, setting={"apikey": f"sk-{mode}-2", "url": elsewhere.url})

@@ -2,8 +2,8 @@
 
 from urllib.parse import quote
 
-import httpx
 import pytest
+from support import loopback
 from support.programs import Gateway
 
 LIMITS = {
@@ -18,7 +18,7 @@ LIMITS = {
 @pytest.fixture(scope="module")
 def api(gateway: Gateway):
     """A client of the admin API."""
-    with httpx.Client(base_url=gateway.admin_url, timeout=10) as client:
+    with loopback.Client(base_url=gateway.admin_url, timeout=10) as client:
         yield client
 
 

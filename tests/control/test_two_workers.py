@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import loopback
 from support.programs import Gateway
 from support.servers import RunningServer, run_apart
 from support.stores import NatsServer
@@ -78,7 +79,7 @@ def callers(pair: Gateway) -> Iterator[list[httpx.Client]]:
 @pytest.fixture(scope="module")
 def api(pair: Gateway) -> Iterator[httpx.Client]:
     """A client of the admin API."""
-    with httpx.Client(base_url=pair.admin_url, timeout=10) as client:
+    with loopback.Client(base_url=pair.admin_url, timeout=10) as client:
         yield client
 
 

@@ -5,8 +5,8 @@ import ipaddress
 import socket
 from collections.abc import AsyncIterator, Iterator
 
-import httpx
 import pytest
+from support import loopback
 from support.programs import Gateway
 from support.stores import NatsServer, PostgresDatabase
 
@@ -227,7 +227,7 @@ def test_a_gateway_refuses_to_store_and_to_call(gateway, strict, provider):
     key = "sk-private-0123456789"
     gateway.key(key, gateway.setting(provider))
 
-    refused = httpx.put(
+    refused = loopback.put(
         f"{strict.admin_url}/api/provider-settings",
         json={"provider": "openai", "setting": {"apikey": "k", "url": provider}},
     )
@@ -236,7 +236,7 @@ def test_a_gateway_refuses_to_store_and_to_call(gateway, strict, provider):
     ask = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
     headers = {"authorization": f"Bearer {key}"}
     statuses = [
-        httpx.post(f"{one.proxy_url}/v1/chat/completions", headers=headers, json=ask).status_code
+        loopback.post(f"{one.proxy_url}/v1/chat/completions", headers=headers, json=ask).status_code
         for one in (gateway, strict)
     ]
     assert statuses == [200, 502]
@@ -245,7 +245,7 @@ def test_a_gateway_refuses_to_store_and_to_call(gateway, strict, provider):
 def test_a_gateway_does_not_call_itself(gateway):
     """Its data plane, its admin API, its reports: not as a provider either."""
     for port in (gateway.proxy_port, gateway.admin_port, gateway.reporting_port):
-        answer = httpx.put(
+        answer = loopback.put(
             f"{gateway.admin_url}/api/provider-settings",
             json={"provider": "vllm", "setting": {"url": f"http://localhost:{port}/v1"}},
         )

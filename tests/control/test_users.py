@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from support import loopback
 from support.programs import Gateway
 
 USERS = "/api/users"
@@ -32,7 +33,7 @@ FIELDS = [
 @pytest.fixture(scope="module")
 def api(gateway: Gateway):
     """A client of the admin API."""
-    with httpx.Client(base_url=gateway.admin_url, timeout=10) as client:
+    with loopback.Client(base_url=gateway.admin_url, timeout=10) as client:
         yield client
 
 

@@ -2,10 +2,10 @@
 
 import asyncio
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import loopback
 from support.body_provider import Request, body_provider
 from support.journals import end_of
 
@@ -36,7 +36,7 @@ async def test_an_error_in_the_middle_of_a_stream_is_searched_for_the_credential
     async with body_provider(tell) as provider:
         setting = await asyncio.to_thread(gateway.setting, provider.url)
         await asyncio.to_thread(gateway.key, name, setting)
-        async with httpx.AsyncClient(base_url=gateway.proxy_url) as client:
+        async with loopback.AsyncClient(base_url=gateway.proxy_url) as client:
             answer = await client.post(
                 "/v1/chat/completions",
                 json={"model": "m", "messages": [], "stream": True},
@@ -62,7 +62,7 @@ async def test_headers_of_a_good_answer_do_not_tell_the_credential(gateway):
     async with body_provider(tell) as provider:
         setting = await asyncio.to_thread(gateway.setting, provider.url)
         await asyncio.to_thread(gateway.key, "redirected", setting)
-        async with httpx.AsyncClient(base_url=gateway.proxy_url) as client:
+        async with loopback.AsyncClient(base_url=gateway.proxy_url) as client:
             answer = await client.get(
                 "/v1/files", headers={"x-api-key": "redirected", "x-custom-event-id": "redirected"}
             )

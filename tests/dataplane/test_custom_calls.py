@@ -4,6 +4,7 @@ import json
 
 import httpx
 import pytest
+from support import loopback
 from support.echo_provider import EchoProvider
 from support.events import completed
 from support.programs import Gateway
@@ -29,7 +30,7 @@ class Custom:
         self.gateway = gateway
         self.name = name
         self.custom_id = name
-        answer = httpx.post(
+        answer = loopback.post(
             f"{gateway.admin_url}/api/custom/providers",
             json={
                 "provider": name,
@@ -58,7 +59,7 @@ class Custom:
         self, content: bytes = ASK, path: str = "/talk/now", name: str = "", **headers: str
     ) -> httpx.Response:
         """A call of a path of a provider."""
-        return httpx.post(
+        return loopback.post(
             f"{self.gateway.proxy_url}/api/custom/providers/{name or self.name}{path}?q=1",
             content=content,
             headers={
@@ -242,7 +243,7 @@ def test_a_key_without_a_setting_of_it_is_401(custom: Custom, gateway: Gateway, 
 
 def test_its_settings_serve_no_other_path(custom: Custom, echo: EchoProvider):
     """Its secret is never sent to another vendor."""
-    answer = httpx.post(
+    answer = loopback.post(
         f"{custom.gateway.proxy_url}/v1/chat/completions",
         headers={"authorization": f"Bearer {custom.key}"},
         json={"model": "gpt-4o", "messages": []},

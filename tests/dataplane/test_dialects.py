@@ -7,6 +7,7 @@ from http.client import HTTPConnection
 
 import httpx
 import pytest
+from support import loopback
 from support.echo_provider import EchoProvider
 from support.programs import Gateway
 
@@ -60,7 +61,7 @@ def of_mine(gateway: Gateway, echo: EchoProvider) -> str:
         ],
         "authentication_param": "apikey",
     }
-    made = httpx.post(f"{gateway.admin_url}/api/custom/providers", json=described)
+    made = loopback.post(f"{gateway.admin_url}/api/custom/providers", json=described)
     assert made.status_code == 200, made.text
     return gateway.setting(echo.url, provider="of-mine", setting={"apikey": SECRET})
 
@@ -78,7 +79,7 @@ def client(gateway: Gateway, all_key: str, echo: EchoProvider) -> Iterator[httpx
     echo.heard.clear()
     echo.tell(b"{}")
     headers = {"authorization": f"Bearer {all_key}"}
-    with httpx.Client(base_url=gateway.proxy_url, headers=headers, timeout=10) as client:
+    with loopback.Client(base_url=gateway.proxy_url, headers=headers, timeout=10) as client:
         yield client
 
 
@@ -162,7 +163,7 @@ def test_usage_is_asked_for_where_the_provider_knows_how(client, echo, path, ask
 def test_a_key_may_come_in_any_dialect_s_place_and_stays_here(gateway, client, echo, sent):
     """In the order x-api-key, api-key, Authorization; no client credential reaches a provider."""
     url = f"{gateway.proxy_url}/v1/chat/completions"
-    answer = httpx.post(url, json=CHAT, timeout=10, **sent)
+    answer = loopback.post(url, json=CHAT, timeout=10, **sent)
 
     assert answer.status_code == 200
     (heard,) = echo.heard
@@ -406,14 +407,14 @@ def test_another_dialect_is_not_translated(
     echo.heard.clear()
 
     url, headers = f"{gateway.proxy_url}{path}", {"x-api-key": key}
-    answer = httpx.post(url, json={"model": "m"}, headers=headers)
+    answer = loopback.post(url, json={"model": "m"}, headers=headers)
 
     assert (answer.status_code, answer.json()["error"]["message"]) == (status, message)
     assert not echo.heard
     if status == 404:
         without_model = [
-            httpx.post(url, json={}, headers=headers),
-            httpx.get(url, headers=headers),
+            loopback.post(url, json={}, headers=headers),
+            loopback.get(url, headers=headers),
         ]
         assert [one.status_code for one in without_model] == [404, 404]
 
@@ -422,7 +423,7 @@ def test_chats_that_are_listed_name_no_model(gateway, settings):
     """Nor does the refusal of a key whose provider keeps none."""
     gateway.key("sk-lists-chats", settings["anthropic"])
 
-    answer = httpx.get(
+    answer = loopback.get(
         f"{gateway.proxy_url}/v1/chat/completions", headers={"x-api-key": "sk-lists-chats"}
     )
 
@@ -439,7 +440,7 @@ def test_a_key_with_a_list_of_models_cannot_hide_one(gateway, echo, settings):
     echo.tell(b"{}")
 
     def post(key: str, path: str, body: bytes) -> tuple[int, str]:
-        answer = httpx.post(
+        answer = loopback.post(
             f"{gateway.proxy_url}/v1{path}", content=body, headers={"x-api-key": key}
         )
         return answer.status_code, answer.json().get("error", {}).get("code", "")
@@ -500,10 +501,10 @@ def test_models_that_are_named_beside_the_model_must_be_allowed_too(
     echo.tell(b"{}")
     for key in (by_key, by_setting):
         echo.heard.clear()
-        refused = httpx.post(url, content=body % b"o1", headers={"x-api-key": key})
+        refused = loopback.post(url, content=body % b"o1", headers={"x-api-key": key})
         assert (refused.status_code, len(echo.heard)) == (403, 0)
         assert "model" in refused.json()["error"]["message"]
-        served = httpx.post(url, content=body % b"gpt-image-1", headers={"x-api-key": key})
+        served = loopback.post(url, content=body % b"gpt-image-1", headers={"x-api-key": key})
         assert (served.status_code, len(echo.heard)) == (200, 1)
         assert echo.heard[0].body == body % b"gpt-image-1"
 
@@ -525,8 +526,8 @@ def test_a_model_that_is_named_in_an_unknown_way_is_not_allowed(gateway, echo, s
     url = f"{gateway.proxy_url}/v1/responses"
     echo.tell(b"{}")
 
-    assert httpx.post(url, content=body, headers={"x-api-key": listed}).status_code == 403
-    assert httpx.post(url, content=body, headers={"x-api-key": free}).status_code == 200
+    assert loopback.post(url, content=body, headers={"x-api-key": listed}).status_code == 403
+    assert loopback.post(url, content=body, headers={"x-api-key": free}).status_code == 200
 
 
 @pytest.mark.parametrize("tools", [b"null", b"[]", b'[{"name":"f","parameters":{"model":{}}}]'])
@@ -538,7 +539,7 @@ def test_texts_and_parameters_called_model_are_no_models(gateway, echo, settings
     body = b'{"model":"gpt-4o","models":null,"tools":%b,"input":[{"x":{"model":"o1"}}]}' % tools
     url = f"{gateway.proxy_url}/v1/responses"
 
-    answer = httpx.post(url, content=body, headers={"x-api-key": key})
+    answer = loopback.post(url, content=body, headers={"x-api-key": key})
 
     assert answer.status_code == 200
 
@@ -552,7 +553,7 @@ def test_a_key_with_a_budget_asks_for_nothing_in_the_background(gateway, echo, s
 
     def ask(key: str, background: bytes) -> int:
         body = b'{"model":"gpt-4o","background":%b}' % background
-        return httpx.post(url, content=body, headers={"x-api-key": key}).status_code
+        return loopback.post(url, content=body, headers={"x-api-key": key}).status_code
 
     assert ask("sk-budget", b"true") == 403
     assert ask("sk-budget", b"false") == 200
@@ -561,8 +562,8 @@ def test_a_key_with_a_budget_asks_for_nothing_in_the_background(gateway, echo, s
 
 def test_statistics_want_a_key_or_the_admin(gateway, client):
     """Totals and use by model and provider, of all workers."""
-    assert httpx.get(f"{gateway.proxy_url}/stats").status_code == 401
-    assert httpx.get(f"{gateway.proxy_url}/stats?key=sk-nobody").status_code == 401
+    assert loopback.get(f"{gateway.proxy_url}/stats").status_code == 401
+    assert loopback.get(f"{gateway.proxy_url}/stats?key=sk-nobody").status_code == 401
     client.post("/v1/chat/completions", json={**CHAT, "model": "counted-once"})
 
     def shown() -> dict:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from support import loopback
 from support.echo_provider import EchoProvider, echo_provider
 from support.events import completed
 from support.programs import Gateway
@@ -44,7 +45,7 @@ class Pair:
         self.gateway.key(self.key, settings[0], settingIds=settings, **members)
 
     def ask(self, path: str = ROOT, **body: object) -> httpx.Response:
-        return httpx.post(
+        return loopback.post(
             f"{self.gateway.proxy_url}{path}",
             json={"model": "gpt-4o", "messages": [], **body},
             headers={"authorization": f"Bearer {self.key}", "x-custom-event-id": self.name},
@@ -216,7 +217,7 @@ def test_calls_without_a_model_stay_with_one_setting(
     """A file is where it was put."""
     pair.make(echo.url, second.url, balancing="random")
     for _ in range(12):
-        httpx.get(
+        loopback.get(
             f"{pair.gateway.proxy_url}/v1/files/f", headers={"authorization": f"Bearer {pair.key}"}
         )
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from support import loopback
 from support.echo_provider import EchoProvider
 from support.events import completed
 from support.programs import Gateway
@@ -31,7 +32,7 @@ def client(gateway: Gateway, bedrock: str) -> Iterator[httpx.Client]:
     """Calls the data plane with a key that has this setting alone."""
     gateway.key("sk-bedrock", bedrock)
     headers = {"authorization": "Bearer sk-bedrock"}
-    with httpx.Client(base_url=gateway.proxy_url, headers=headers, timeout=10) as client:
+    with loopback.Client(base_url=gateway.proxy_url, headers=headers, timeout=10) as client:
         yield client
 
 
@@ -98,11 +99,11 @@ def test_the_refusal_is_on_record(client, bus: NatsServer):
 def test_a_model_of_bedrock_is_refused_by_name_and_by_alias(gateway, bedrock, both, echo):
     """`provider/model` and an alias that prefers the setting want this setting, and no other."""
     alias = {"alias": "cloud", "model": "anthropic.claude-v2", "settingId": bedrock}
-    made = httpx.put(f"{gateway.admin_url}/api/model-aliases", json=alias)
+    made = loopback.put(f"{gateway.admin_url}/api/model-aliases", json=alias)
     assert made.status_code == 200, made.text
 
     def ask(model: str) -> httpx.Response:
-        return httpx.post(
+        return loopback.post(
             f"{gateway.proxy_url}/v1/chat/completions",
             json={**CHAT, "model": model},
             headers={"x-api-key": both},
@@ -129,7 +130,7 @@ def test_a_setting_that_can_be_called_gets_every_call(gateway, bedrock, echo, ba
     echo.heard.clear()
 
     for _ in range(5):
-        answer = httpx.post(
+        answer = loopback.post(
             f"{gateway.proxy_url}/v1/chat/completions", json=CHAT, headers={"x-api-key": key}
         )
         assert answer.status_code == 200, answer.text
@@ -144,7 +145,9 @@ def test_no_model_is_listed_that_cannot_be_called(gateway, client, bedrock, echo
     gateway.key("sk-own-list", bedrock, allowedModels=["m"])
 
     def shown(key: str) -> list[str]:
-        answer = httpx.get(f"{gateway.proxy_url}/v1/models", headers={"x-api-key": key}, timeout=20)
+        answer = loopback.get(
+            f"{gateway.proxy_url}/v1/models", headers={"x-api-key": key}, timeout=20
+        )
         assert answer.status_code == 200, answer.text
         return [model["id"] for model in answer.json()["data"]]
 
@@ -155,7 +158,7 @@ def test_no_model_is_listed_that_cannot_be_called(gateway, client, bedrock, echo
 def test_no_step_of_a_route_goes_there(gateway, bedrock, both):
     """Refused when the route is made: there is no call that it could serve."""
     found = gateway.key("sk-route", bedrock)
-    answer = httpx.post(
+    answer = loopback.post(
         f"{gateway.admin_url}/api/routes",
         json={
             "name": "r",

@@ -4,8 +4,8 @@ import asyncio
 import json
 from collections.abc import Iterator
 
-import httpx
 import pytest
+from support import loopback
 from support.body_provider import Request, body_provider, plain
 from support.journals import end_of
 from support.programs import Gateway
@@ -36,7 +36,7 @@ def cancelling(
 def made_route(gateway: Gateway, name: str, url: str, **step: object) -> None:
     """A key of this name with one setting, and a route of one step, in force."""
     found = gateway.key(name, gateway.setting(url))
-    answer = httpx.post(
+    answer = loopback.post(
         f"{gateway.admin_url}/api/routes",
         json={
             "name": name,
@@ -48,7 +48,7 @@ def made_route(gateway: Gateway, name: str, url: str, **step: object) -> None:
     )
     assert answer.status_code == 200, answer.text
     url = f"{gateway.proxy_url}/api/routes/{name}"
-    while httpx.post(url, content=b"[", headers={"x-api-key": name}).status_code == 404:
+    while loopback.post(url, content=b"[", headers={"x-api-key": name}).status_code == 404:
         pass
 
 
@@ -103,7 +103,7 @@ async def test_a_client_that_leaves_while_it_waits_is_on_record_and_billed(gatew
             await provider.was_asked.wait()
         writer.transport.abort()
         # An answer to somebody else: by then the worker has seen the other one leave.
-        await asyncio.to_thread(httpx.get, f"{gateway.proxy_url}/health")
+        await asyncio.to_thread(loopback.get, f"{gateway.proxy_url}/health")
         may_answer.set()
         end = await asyncio.to_thread(end_of, gateway, "impatient")
 

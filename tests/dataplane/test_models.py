@@ -4,6 +4,7 @@ import json
 
 import httpx
 import pytest
+from support import loopback
 from support.echo_provider import EchoProvider
 from support.programs import Gateway
 
@@ -27,7 +28,7 @@ def key(gateway: Gateway, echo: EchoProvider) -> str:
 
 def get(gateway: Gateway, key: str, path: str = "", **headers: str) -> httpx.Response:
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.get(
+    return loopback.get(
         f"{gateway.proxy_url}/v1/models{path}", headers={"x-api-key": key, **headers}, timeout=20
     )
 
@@ -95,7 +96,7 @@ def test_lists_of_the_key_and_of_its_settings_are_what_is_shown(gateway, echo, k
 def test_an_alias_is_listed_and_goes_up_as_what_it_stands_for(gateway, echo, key):
     """Exact ones; a pattern works, but is no name to list."""
     for alias, model in (("fast", "gpt-4o"), ("old-*", "openai/o3")):
-        made = httpx.put(
+        made = loopback.put(
             f"{gateway.admin_url}/api/model-aliases", json={"alias": alias, "model": model}
         )
         assert made.status_code == 200, made.text
@@ -108,7 +109,7 @@ def test_an_alias_is_listed_and_goes_up_as_what_it_stands_for(gateway, echo, key
     assert "old-*" not in ids(get(gateway, key))
     for asked, sent in (("fast", b"gpt-4o"), ("old-faithful", b"o3")):
         echo.heard.clear()
-        httpx.post(
+        loopback.post(
             f"{gateway.proxy_url}/v1/chat/completions",
             json={"model": asked, "messages": []},
             headers={"x-api-key": key},
@@ -123,7 +124,7 @@ def test_a_key_may_be_allowed_an_alias_or_what_it_stands_for(gateway, echo, key)
     gateway.key("sk-other", gateway.setting(echo.url), allowedModels=["o3"])
 
     def ask(key: str) -> int:
-        return httpx.post(
+        return loopback.post(
             f"{gateway.proxy_url}/v1/chat/completions",
             json={"model": "fast", "messages": []},
             headers={"x-api-key": key},

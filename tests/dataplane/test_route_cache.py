@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support import loopback
 from support.body_provider import Request, body_provider, plain
 from support.echo_provider import EchoProvider
 from support.events import completed
@@ -78,7 +79,7 @@ class Cached:
         setting = gateway.setting(url)
         self.keys = [f"sk-{name}-{n}" for n in range(2)]
         self.key_ids = [gateway.key(key, setting)["keyId"] for key in self.keys]
-        answer = httpx.post(
+        answer = loopback.post(
             f"{gateway.admin_url}/api/routes",
             json={
                 "name": name,
@@ -94,7 +95,7 @@ class Cached:
     def ask(self, ask: object = None, key: int = 0, **headers: str) -> httpx.Response:
         content = ask if isinstance(ask, bytes) else json.dumps(ASK if ask is None else ask)
         for _ in range(100):
-            answer = httpx.post(
+            answer = loopback.post(
                 f"{self.gateway.proxy_url}/api/routes/{self.name}",
                 content=content,
                 headers={"authorization": f"Bearer {self.keys[key]}", **headers},
@@ -203,7 +204,7 @@ def test_a_changed_route_forgets(cached: Cached):
     cached.until_hit()
     url = f"{cached.gateway.admin_url}/api/routes/{cached.id}"
     steps = [{"provider": "openai", "model": "n"}]
-    assert httpx.patch(url, json={"steps": steps}).status_code == 200
+    assert loopback.patch(url, json={"steps": steps}).status_code == 200
     deadline = time.monotonic() + 5
     while cached.ask(**{"x-n": "1"}).headers["x-tollway-cache"] == "hit":
         assert time.monotonic() < deadline
@@ -333,7 +334,7 @@ def test_a_key_that_lost_a_model_is_not_given_its_answers(
     cached = Cached(gateway, echo.url, request.node.name, "1h", steps)
     cached.until_hit()
     url = f"{gateway.admin_url}/api/key-management/keys/{cached.key_ids[0]}"
-    assert httpx.patch(url, json={"allowedModels": ["other"]}).status_code == 200
+    assert loopback.patch(url, json={"allowedModels": ["other"]}).status_code == 200
     deadline = time.monotonic() + 5
     while cached.mark({**ASK, "n": 2}) == "hit" or b'"other"' not in echo.heard[-1].body:
         assert time.monotonic() < deadline

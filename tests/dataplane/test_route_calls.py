@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
+from support import loopback
 from support.echo_provider import EchoProvider, echo_provider
 from support.events import completed
 from support.programs import Gateway
@@ -55,7 +56,7 @@ class Routes:
             self.gateway.setting(second, provider="deepinfra"),
         ]
         found = self.gateway.key(self.key, settings[0], settingIds=settings)
-        answer = httpx.post(
+        answer = loopback.post(
             f"{self.gateway.admin_url}/api/routes",
             json={
                 "name": self.name,
@@ -73,7 +74,7 @@ class Routes:
         """A call of the route; until it is in force, nothing is there, which is on record too."""
         for attempt in range(100):
             self.custom_id = f"{self.name}-{attempt}"
-            answer = httpx.post(
+            answer = loopback.post(
                 f"{self.gateway.proxy_url}/api/{prefix}/{self.name}",
                 content=content,
                 headers={
@@ -272,7 +273,7 @@ def test_azure_is_asked_by_deployment_and_version(routes: Routes, echo: EchoProv
     )
     other = routes.gateway.key(f"sk-azure-{routes.name}", setting)
     routes.make(echo.url, dead(), step())
-    answer = httpx.patch(
+    answer = loopback.patch(
         f"{routes.gateway.admin_url}/api/routes/{routes.id}",
         json={
             "keyIds": [other["keyId"]],
@@ -296,11 +297,11 @@ def test_steps_of_models_that_the_key_may_not_use_are_left_out(
 ):
     """And when none is left, the key is told."""
     routes.make(echo.url, second.url, step(), step("deepinfra"))
-    found = httpx.get(f"{routes.gateway.admin_url}/api/routes/{routes.id}").json()
+    found = loopback.get(f"{routes.gateway.admin_url}/api/routes/{routes.id}").json()
     key_id = found["keyIds"][0]
     url = f"{routes.gateway.admin_url}/api/key-management/keys/{key_id}"
     for models in (["of-deepinfra"], ["other"]):
-        assert httpx.patch(url, json={"allowedModels": models}).status_code == 200
+        assert loopback.patch(url, json={"allowedModels": models}).status_code == 200
         for _ in range(50):
             answer = routes.ask()
             if (models == ["other"]) == (answer.status_code == 403) and len(second.heard):
@@ -376,7 +377,7 @@ def test_a_route_over_anthropic_speaks_what_is_asked(
     """Messages for its own clients, chat completions for all others."""
     setting = routes.gateway.setting(echo.url, provider="anthropic")
     found = routes.gateway.key(routes.key, setting)
-    answer = httpx.post(
+    answer = loopback.post(
         f"{routes.gateway.admin_url}/api/routes",
         json={
             "name": routes.name,

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse, IncompleteRead
 
-import httpx
 import pytest
+from support import loopback
 from support.programs import Gateway
 
 PATHS = {
@@ -112,7 +112,7 @@ def test_an_exchange_that_takes_too_long_says_so_in_its_stream(connection, path)
 
 def test_a_provider_s_error_before_its_stream_is_an_answer(gateway):
     """Status, body and Retry-After as they came, in Anthropic's shape."""
-    answer = httpx.post(
+    answer = loopback.post(
         f"{gateway.proxy_url}/v1/messages",
         json={**PATHS["/v1/messages"], "stream": True},
         headers={"x-api-key": KEY, "x-demo-status": "529"},

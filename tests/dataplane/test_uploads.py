@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from support import loopback
 from support.body_provider import Answer, BodyProvider, Request, body_provider, plain
 from support.journals import end_of, ends_of, journal
 from support.programs import Gateway
@@ -88,7 +89,7 @@ async def calling(
         setting = await asyncio.to_thread(gateway.setting, provider.url)
         await asyncio.to_thread(gateway.key, name, setting, **key)
         headers = {"authorization": f"Bearer {name}", "x-custom-event-id": name}
-        async with httpx.AsyncClient(
+        async with loopback.AsyncClient(
             base_url=gateway.proxy_url, headers=headers, timeout=20
         ) as client:
             caller = Caller(client, provider, gateway.proxy_port)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from support import loopback
 from support.demo_provider import running_demo_provider
 
 
@@ -17,6 +18,6 @@ def demo_url() -> Iterator[str]:
 @pytest.fixture
 def client(demo_url: str) -> Iterator[httpx.Client]:
     """A client with a credential and a record begun anew."""
-    with httpx.Client(base_url=demo_url, headers={"authorization": "Bearer any"}) as client:
+    with loopback.Client(base_url=demo_url, headers={"authorization": "Bearer any"}) as client:
         client.delete("/demo/record")
         yield client

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import httpx
+from support import loopback
 
 from e2e.conftest import REQUEST_BODY_BYTES_MAX, House
 
@@ -130,12 +131,12 @@ def configure(house: House, upstream_url: str, closed_url: str) -> dict[str, str
 
     def setting(provider: str, url: str) -> str:
         document = {"provider": provider, "setting": {"apikey": "k", "url": url}}
-        answer = httpx.put(f"{house.admin_url}/api/provider-settings", json=document)
+        answer = loopback.put(f"{house.admin_url}/api/provider-settings", json=document)
         return str(answer.json()["id"])
 
     def key(name: str, *settings: str) -> str:
         document = {"name": name, "key": f"sk-bad-{name}", "settingIds": settings}
-        answer = httpx.put(f"{house.admin_url}/api/key-management/keys", json=document)
+        answer = loopback.put(f"{house.admin_url}/api/key-management/keys", json=document)
         return str(answer.json()["keyId"])
 
     served = [setting(provider, upstream_url) for provider in PATHS]
@@ -145,7 +146,7 @@ def configure(house: House, upstream_url: str, closed_url: str) -> dict[str, str
         "refused": key("refused", *(setting(provider, closed_url) for provider in PATHS)),
     }
     revoked = {"revoked": True, "revokedReason": "lost"}
-    httpx.patch(f"{house.admin_url}/api/key-management/keys/{ids['revoked']}", json=revoked)
+    loopback.patch(f"{house.admin_url}/api/key-management/keys/{ids['revoked']}", json=revoked)
     return {**ids, "both": key("both", *served)}
 
 
@@ -153,7 +154,7 @@ def send(house: House, case: Case, dialect: str, custom_id: str) -> httpx.Respon
     """Asks it."""
     raw = f"sk-bad-{case.key}"
     shown = {"x-api-key": raw} if dialect == "anthropic" else {"authorization": f"Bearer {raw}"}
-    return httpx.post(
+    return loopback.post(
         house.proxy_url + case.path_in(dialect),
         headers={**(shown if case.key else {}), "x-custom-event-id": custom_id, **case.headers},
         content=case.content(dialect),

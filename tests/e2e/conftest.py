@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support import loopback
 from support.servers import free_port
 
 REQUEST_BODY_BYTES_MAX = 1024 * 1024
@@ -47,7 +48,7 @@ class House:
     def chat(self, custom_id: str, **changes: object) -> httpx.Response:
         """A chat completion with the demo key."""
         headers = changes.pop("headers", {})
-        return httpx.post(
+        return loopback.post(
             f"{self.proxy_url}/v1/chat/completions",
             headers={
                 "authorization": f"Bearer {self.demo_key}",

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
 import pytest
+from support import loopback
 from support.programs import Gateway
 from support.stores import NatsServer, PostgresDatabase
 
@@ -248,7 +248,7 @@ async def test_an_answer_that_cannot_be_recorded_is_not_sent(small_gateway, name
 
 async def test_an_admin_body_without_end_is_an_error_of_the_admin_api(gateway):
     """Nested deeper than a reader can follow: 400, in the shape of every other error."""
-    async with httpx.AsyncClient(base_url=gateway.admin_url) as client:
+    async with loopback.AsyncClient(base_url=gateway.admin_url) as client:
         answer = await client.put("/api/key-management/keys", content=b'{"a":' + b"[" * 50_000)
 
     assert answer.status_code == 400

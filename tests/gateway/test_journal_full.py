@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-import httpx
 import pytest
+from support import loopback
 from support.programs import Gateway
 
 from contracts.records import SEGMENT_HEADER_BYTES, SegmentHeader, records
@@ -28,7 +28,7 @@ def started(tmp_path: Path, postgres_url: str, provider: str, policy: str) -> Ga
 def statuses(gateway: Gateway, key: str, count: int) -> list[int]:
     """The statuses of so many requests of about 100 KB each."""
     body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x" * 100_000}]}
-    with httpx.Client(headers={"authorization": f"Bearer {key}"}) as client:
+    with loopback.Client(headers={"authorization": f"Bearer {key}"}) as client:
         url = f"{gateway.proxy_url}/v1/chat/completions"
         return [client.post(url, json=body).status_code for _ in range(count)]
 
@@ -57,7 +57,7 @@ def test_a_full_journal_refuses_or_serves_as_it_was_told(
         served = got.index(503) if 503 in got else got.count(200)
         if policy == "refuse":
             assert set(got) == {200, 503}
-            answer = httpx.post(
+            answer = loopback.post(
                 f"{gateway.proxy_url}/v1/chat/completions",
                 headers={"authorization": f"Bearer {key}"},
                 json={"model": "gpt-4o", "messages": []},

@@ -8,6 +8,7 @@ import httpx
 import nats
 import openai
 import pytest
+from support import loopback
 from support.programs import Gateway
 from support.stores import NatsServer
 
@@ -26,7 +27,7 @@ def ask(**changes: object) -> dict[str, object]:
 
 def post(gateway: Gateway, path: str = PATHS[1], key: str = KEY, **options: object):
     headers = {"authorization": f"Bearer {key}", **options.pop("headers", {})}
-    return httpx.post(f"{gateway.proxy_url}{path}", headers=headers, timeout=10, **options)
+    return loopback.post(f"{gateway.proxy_url}{path}", headers=headers, timeout=10, **options)
 
 
 async def events(
@@ -188,7 +189,7 @@ async def test_bodies_over_the_event_limit_travel_as_head_and_hash(configured, b
 
 async def test_a_client_that_leaves_is_billed_for_what_the_provider_bills(configured, bus, named):
     """By default the stream is read to its end, so the usage is known."""
-    with httpx.stream(
+    with loopback.stream(
         "POST",
         f"{configured.proxy_url}/v1/chat/completions",
         json=ask(stream=True),
@@ -231,9 +232,9 @@ async def test_a_stop_finishes_streams_under_way_and_ships_the_journal(
 
 def test_admin_requests_that_are_wrong_get_admin_errors(gateway):
     """400 with type, title, status, detail and instance."""
-    answer = httpx.put(f"{gateway.admin_url}/api/key-management/keys", json={"name": "n"})
-    bad_json = httpx.put(f"{gateway.admin_url}/api/provider-settings", content=b"{")
-    unknown = httpx.put(
+    answer = loopback.put(f"{gateway.admin_url}/api/key-management/keys", json={"name": "n"})
+    bad_json = loopback.put(f"{gateway.admin_url}/api/provider-settings", content=b"{")
+    unknown = loopback.put(
         f"{gateway.admin_url}/api/key-management/keys",
         json={"name": "n", "key": "k", "settingIds": ["nope"]},
     )

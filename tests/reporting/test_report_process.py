@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 from clickhouse_connect.driver.client import Client
+from support import loopback
 from support.entries import insert_entries, make_entry
 from support.reporting import opened_app
 from support.servers import RunningServer
@@ -76,7 +76,7 @@ async def test_process_answers_and_stops_when_told(
             CLICKHOUSE_DATABASE=clickhouse.database,
             ADMIN_PASS="secret",
         ) as (process, url),
-        httpx.AsyncClient(base_url=url, timeout=30) as client,
+        loopback.AsyncClient(base_url=url, timeout=30) as client,
     ):
         refused = await client.post("/api/reporting/events", json={})
         answer = await client.post(
@@ -97,7 +97,7 @@ async def test_process_starts_without_its_stores_and_says_503() -> None:
     """A ledger that comes up later needs no restart of reporting."""
     async with (
         listening(CLICKHOUSE_URL="http://127.0.0.1:1") as (_, url),
-        httpx.AsyncClient(base_url=url, timeout=30) as client,
+        loopback.AsyncClient(base_url=url, timeout=30) as client,
     ):
         health = await client.get("/api/health")
         ready = await client.get("/api/ready")
@@ -167,7 +167,7 @@ async def test_question_under_way_is_answered_before_the_process_ends(
             process,
             url,
         ),
-        httpx.AsyncClient(base_url=url, timeout=30) as client,
+        loopback.AsyncClient(base_url=url, timeout=30) as client,
     ):
         assert (await client.get("/api/ready")).status_code == 200
         relay.lets_through.clear()

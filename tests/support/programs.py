@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 
+from support import loopback
 from support.servers import dies_with_parent, free_port
 
 SECRETS_KEY = base64.b64encode(bytes(range(32))).decode()
@@ -81,7 +82,7 @@ def demo_upstream(directory: Path) -> tuple[Program, str]:
     )
     program.start()
     url = f"http://127.0.0.1:{port}"
-    program.wait_until(lambda: httpx.get(f"{url}/v1/models").status_code == 200)
+    program.wait_until(lambda: loopback.get(f"{url}/v1/models").status_code == 200)
     return program, url
 
 
@@ -117,13 +118,13 @@ class Gateway(Program):
     def start_ready(self) -> "Gateway":
         """Started, and answering on both ports."""
         self.start()
-        self.wait_until(lambda: httpx.get(f"{self.proxy_url}/health").status_code == 200)
-        self.wait_until(lambda: httpx.get(f"{self.admin_url}/api/health").status_code == 200)
+        self.wait_until(lambda: loopback.get(f"{self.proxy_url}/health").status_code == 200)
+        self.wait_until(lambda: loopback.get(f"{self.admin_url}/api/health").status_code == 200)
         return self
 
     def setting(self, base_url: str, **changes: object) -> str:
         """A new provider setting; its id."""
-        answer = httpx.put(
+        answer = loopback.put(
             f"{self.admin_url}/api/provider-settings",
             json={
                 "provider": "openai",
@@ -136,7 +137,7 @@ class Gateway(Program):
 
     def key(self, key: str, setting_id: str, **changes: object) -> dict[str, object]:
         """A new key, in force in every worker when this returns."""
-        answer = httpx.put(
+        answer = loopback.put(
             f"{self.admin_url}/api/key-management/keys",
             json={"name": key, "key": key, "settingIds": [setting_id], **changes},
         )
@@ -150,7 +151,9 @@ class Gateway(Program):
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             # A route that nobody made: the key is looked up, and no provider hears of it.
-            answer_now = httpx.post(f"{self.proxy_url}/api/routes/-", headers=probe, content=b"{}")
+            answer_now = loopback.post(
+                f"{self.proxy_url}/api/routes/-", headers=probe, content=b"{}"
+            )
             if answer_now.json()["error"]["code"] != "invalid_api_key":
                 break
             time.sleep(0.02)

@@ -13,6 +13,7 @@ from reporting.adapters.postgres_tokens import NoTokens, PostgresTokens
 from reporting.app import build_app
 from reporting.settings import ReportingSettings
 from runtime import logs
+from support import loopback
 
 Api = httpx.AsyncClient
 Opened = Callable[..., AbstractAsyncContextManager[Api]]
@@ -28,7 +29,7 @@ async def opened_app(settings: ReportingSettings) -> AsyncIterator[Api]:
     progress = NatsProgress(settings)
     app = build_app(ledger, directory, progress, tokens, settings, logs.silent())
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+    async with loopback.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
     await progress.close()
     if database is not None:

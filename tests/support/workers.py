@@ -14,6 +14,7 @@ from gateway.adapters.postgres_store import PostgresStore
 from gateway.configuration.fingerprint import as_text
 from gateway.settings import GatewaySettings
 from runtime.settings import Secret
+from support import loopback
 from support.programs import Gateway
 from support.servers import run_apart
 
@@ -82,7 +83,7 @@ def clients_of_every_worker(gateway: Gateway, workers: int) -> Iterator[list[htt
         held: list[int] = []
         while not (len(held) == workers and all(held)):
             assert len(clients) < 200, f"connections by worker: {held}"
-            client = httpx.Client(base_url=gateway.proxy_url, timeout=10)
+            client = loopback.Client(base_url=gateway.proxy_url, timeout=10)
             clients.append(client)
             client.get("/health")
             held = [
