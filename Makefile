@@ -65,9 +65,12 @@ npm-in-ci:
 conformance: npm-in-ci install $(CLIENTS)/.installed ## real clients through the gateway; ARGS="-k anthropic"
 	$(BIN)/python tests/conformance/run.py $(CLIENTS)/bin/python $(ARGS)
 
+LONG_FORMS := $(BIN)/python -m pytest -n 3 --dist worksteal -m long_form --long --timeout 1800
+
 .PHONY: drill
-drill: install ## seeds of faults against the whole product, about ten minutes; ARGS="--seeds 2"
+drill: install ## seeds of faults against the whole product, then the tests' long forms; ARGS="--seeds 2"
 	$(BIN)/python -m drill $(ARGS)
+	$(if $(filter --list --prove --only,$(ARGS)),,$(LONG_FORMS))
 
 .PHONY: fuzz
 fuzz: install ## hostile requests against 8001 and 8003 for minutes; ARGS="--hypothesis-seed=7"
