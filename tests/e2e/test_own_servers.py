@@ -191,4 +191,4 @@ def test_parts_started_one_by_one_serve_book_and_are_repaired(
     parts.run("resync", *PARTITIONS)
     parts.start("metering")
 
-    eventually(lambda: parts.ratings() == {"whole": "rated", "lost": "unknown"})
+    eventually(lambda: parts.ratings() == {"whole": "rated", "lost": "unknown"}, 60)
