@@ -2,13 +2,8 @@
 
 import asyncio
 import contextlib
-import os
-import shutil
-import signal
-import subprocess
 import time
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -17,7 +12,6 @@ from metering_proxy import HttpProxy, first_insert, is_insert
 from metering_shipping import eventually, exchanges
 from metering_stack import Stack, book_all
 from support.servers import RunningServer
-from support.stores import NatsServer, migrated
 
 from contracts.checkpoint import encode
 from metering.adapters.native_block import EntryBlock
@@ -196,25 +190,13 @@ async def test_a_stuck_batch_survives_a_window_of_others(stack: Stack) -> None:
 # ---- an engine of the test's own
 
 
-@pytest.fixture
-async def own_stack(
-    nats_server: NatsServer, clickhouse_server: RunningServer
-) -> AsyncIterator[Stack]:
-    """A stack whose engine may be killed."""
-    await nats_server.migrate()
-    stack = Stack(nats_server.url, migrated(clickhouse_server.url, "tollway"))
-    await stack.open()
-    await stack.put_price_book()
-    yield stack
-    await stack.close()
-
-
+@pytest.mark.long_form(short=1, long=6)
 async def test_an_engine_killed_during_inserts_loses_and_doubles_nothing(
-    own_stack: Stack, clickhouse_server: RunningServer
+    own_stack: Stack, clickhouse_server: RunningServer, rounds: int
 ) -> None:
-    """kill -9 as soon as an insert is on its way, three times."""
+    """kill -9 as soon as an insert is on its way; at each of its calls: `test_insert_seams.py`."""
     expected = 0
-    for round_no in range(3):
+    for round_no in range(rounds):
         await ship_two_months(own_stack, 400)
         expected += 400
         async with HttpProxy(own_stack.database.url) as proxy:
@@ -235,43 +217,3 @@ async def test_an_engine_killed_during_inserts_loses_and_doubles_nothing(
             "requests": expected,
             "wrong": 0,
         }
-
-
-@pytest.mark.strace
-async def test_a_token_without_rows_is_found_by_the_count(
-    own_stack: Stack, clickhouse_server: RunningServer, tmp_path: Path
-) -> None:
-    """A rename fails once between token and part: a repeat of the token answers OK and inserts
-    nothing, so only counting can tell."""
-    strace = shutil.which("strace")
-    if strace is None:
-        pytest.skip("needs strace")
-    await ship_two_months(own_stack, 100)
-    meter = await own_stack.meter()
-    await meter.open()  # so that only the insert is under the fault
-    log = tmp_path / "strace.log"
-    tracing = subprocess.Popen(  # noqa: ASYNC220 - the fault is there at once
-        [
-            strace, "-f", "-qq", "-p", str(clickhouse_server.pid), "-o", str(log),
-            "-e", "trace=rename,renameat,renameat2",
-            "-e", "inject=rename,renameat,renameat2:error=EIO:when=1",
-        ],
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        await asyncio.sleep(0.7)
-        if tracing.poll() is not None:
-            pytest.skip("not allowed to trace")
-        with contextlib.suppress(Unavailable):
-            await meter.step()
-    finally:
-        os.kill(tracing.pid, signal.SIGINT)
-        tracing.wait()
-    assert "INJECTED" in log.read_text()
-    await book_all(meter)
-    assert await own_stack.totals() == {
-        "rows": 100,
-        "events": 100,
-        "requests": 100,
-        "wrong": 0,
-    }
