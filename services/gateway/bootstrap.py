@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import msgspec
 
@@ -51,7 +51,7 @@ class DataWorker(msgspec.Struct):
     started_at_ms: int
     journal: Journal
     configuration: Configuration
-    is_ready: bool = True
+    is_ready: bool
 
 
 def limits_of(settings: GatewaySettings) -> Limits:
@@ -121,22 +121,26 @@ def target_maker(sealer: Sealer) -> TargetMaker:
     return make
 
 
-async def _following(configuration: Configuration) -> None:
-    """Loads the first snapshot, however long the database takes, then follows."""
-    while True:
+async def _load(configuration: Configuration, stop: asyncio.Event) -> None:
+    """The first snapshot, however long the database takes, unless there is a stop."""
+    while not stop.is_set():
         try:
             await configuration.refresh()
             break
         except Exception as error:  # noqa: BLE001 - any failure of the store means: try again
             log.warning("configuration.unavailable error=%r", error)
-            await asyncio.sleep(0.5)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 0.5)
 
 
 @asynccontextmanager
 async def data_worker(
-    settings: GatewaySettings, journal_settings: JournalSettings
+    settings: GatewaySettings, journal_settings: JournalSettings, stop: asyncio.Event
 ) -> AsyncIterator[DataWorker]:
-    """A data worker, ready to serve; leaving it ships what the journal still owes."""
+    """A data worker, ready to serve unless there was a `stop` before it had a configuration.
+
+    Leaving it ships what the journal still owes.
+    """
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(
             NatsBus.open(
@@ -161,7 +165,7 @@ async def data_worker(
             target_maker(await stack.enter_async_context(open_sealer(settings))),
             float(settings.in_memory_db_update_interval),
         )
-        await _following(configuration)
+        await _load(configuration, stop)
         deadlines = Deadlines()
         await stack.enter_async_context(_background(configuration.run(), deadlines.run()))
         counters, tallies = Counters(), Tallies()
@@ -193,6 +197,7 @@ async def data_worker(
             started_at_ms=int(time.time() * 1000),
             journal=journal,
             configuration=configuration,
+            is_ready=not stop.is_set(),
         )
         yield worker
 

@@ -78,7 +78,9 @@ def _may_open_many() -> None:
 async def run_data(settings: GatewaySettings, listener: socket.socket, index: int) -> None:
     """Serve until told to stop; then drain: readiness off, exchanges finished, journal shipped."""
     stop = _stop_event()
-    async with data_worker(settings, load_journal_settings(settings)) as worker:
+    async with data_worker(settings, load_journal_settings(settings), stop) as worker:
+        if not worker.is_ready:
+            return
         # Start-up objects live for ever: the collector need not walk them again and again.
         gc.collect()
         gc.freeze()

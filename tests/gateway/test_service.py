@@ -10,6 +10,7 @@ import openai
 import pytest
 from support import loopback
 from support.programs import Gateway
+from support.servers import free_port
 from support.stores import NatsServer
 
 from contracts.exchange import ExchangeCompleted, RequestAdmitted, decode
@@ -228,6 +229,20 @@ async def test_a_stop_finishes_streams_under_way_and_ships_the_journal(
     assert status == 0
     completed = (await events(bus, named["x-custom-event-id"]))[-1]
     assert completed.outcome == "answered"
+
+
+def test_a_gateway_that_never_had_its_stores_stops_when_told_to(tmp_path: Path):
+    """By themselves: who waits for a database need not be killed."""
+    nowhere = f"127.0.0.1:{free_port()}"
+    stores = {"NATS_URL": f"nats://{nowhere}", "POSTGRES_URL": f"postgresql://a:b@{nowhere}/c"}
+    gateway = Gateway(tmp_path, stores)
+    gateway.start()
+    gateway.wait_until(lambda: "configuration.unavailable" in gateway.log.read_text())
+
+    assert gateway.stop() == 0
+    lines = gateway.log.read_text().splitlines()
+    [end] = [line for line in lines if "child.stopped name=gateway-worker-1" in line]
+    assert 'exit="exit status 0"' in end
 
 
 def test_admin_requests_that_are_wrong_get_admin_errors(gateway):
