@@ -104,6 +104,7 @@ PROOFS: Final[Sequence[Proof]] = (
     _staged("nats put back, quiet", _MARKS, _LOST),
     _staged("nats wiped", "a missing checkpoint is not zero", _ANY),
     _staged("ledger put back", "the ledger must hold what is committed", _LOST),
+    _staged("8 to 12 to 8 partitions", "partitions are found in the stream", _LOST),
     _staged("full stream", _SENT_AGAIN, _LOST),
     _staged("full journal", _REFUSED, _LOST),
     _staged("full disk", _REFUSED, _LOST),

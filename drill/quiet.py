@@ -17,8 +17,6 @@ _POLL_S: Final = 0.25
 _HOPELESS_S: Final = 10.0
 """Quiet for so long and still not clean: it will not be."""
 
-_LANES: Final = 2
-
 
 def incarnations(installation: Installation) -> int:
     """Incarnations that have segments in the journal."""
@@ -28,7 +26,8 @@ def incarnations(installation: Installation) -> int:
 
 async def unquiet(installation: Installation) -> str | None:
     """Why the books are still open, None when they are not."""
-    expected = len(installation.workers()) * _LANES
+    lanes = installation.programs["gateway"].env["JOURNAL_LANES"]
+    expected = len(installation.workers()) * int(lanes)
     found = incarnations(installation)
     if found != expected:
         return f"{found} incarnations in the journal, the living have {expected}"

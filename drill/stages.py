@@ -15,6 +15,7 @@ from drill.catalogue import CATALOGUE
 from drill.installation import Installation
 from drill.load import UNPRICED_MODEL, Load
 from drill.proxy import Seam
+from drill.repartition import repartition
 from drill.stores import Part
 
 Stage = Callable[[Installation, Load, random.Random, bool], Awaitable[object]]
@@ -171,6 +172,12 @@ async def full_disk(
             await full_journal(installation, load, chance, is_protected)
 
 
+async def repartitioned(installation: Installation, load: Load, _: random.Random, __: bool) -> None:
+    """More partitions, and as few as before."""
+    for partitions in (12, 8):
+        await repartition(installation, load, partitions)
+
+
 async def failing_disk(installation: Installation, load: Load, _: random.Random, __: bool) -> None:
     """Every call of the journal fails, in both workers."""
     await disks.fail_every_call(installation, load)
@@ -234,6 +241,7 @@ STAGES: Final[dict[str, Staged]] = {
     "ledger and checkpoints put back": Staged(put_back("clickhouse", "checkpoints")),
     "ledger and stream put back": Staged(put_back("clickhouse", "stream", refusal=_OLDER), KEPT),
     "ledger and nats put back": Staged(put_back("clickhouse", "all"), KEPT),
+    "8 to 12 to 8 partitions": Staged(repartitioned, {"METERING_PARTITIONS": "8"}),
     "full stream": Staged(full_stream, LIMITED),
     "full journal": Staged(full_journal, LIMITED),
     "full disk": Staged(full_disk, LIMITED),

@@ -50,6 +50,9 @@ PROTECTIONS: Final = {
     "a missing checkpoint is not zero": Protection("metering", without_metering.missing_is_zero),
     "the stream must be the checkpoint's": Protection("metering", without_metering.any_stream),
     "the ledger must hold what is committed": Protection("metering", without_metering.any_ledger),
+    "partitions are found in the stream": Protection(
+        "metering", without_metering.only_its_own_partitions
+    ),
     "an admission without an end is closed": Protection("metering", without_metering.never_closed),
     "unknown is not zero": Protection("metering", without_metering.unpriced_is_free),
     "the ledger refuses an insert past its deadline": Protection("clickhouse", None),

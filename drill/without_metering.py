@@ -128,6 +128,16 @@ def any_ledger() -> None:
     replace(ClickHouseLedger, "count", plenty)
 
 
+def only_its_own_partitions() -> None:
+    """METERING_PARTITIONS says which ones there are."""
+    from metering import consumer
+
+    async def none(_: Any) -> set[int]:
+        return set()
+
+    replace(consumer, "found_partitions", none)
+
+
 def never_closed() -> None:
     """An admission without an end stays open."""
     from metering.openings import Openings

@@ -317,3 +317,39 @@ async def test_a_consumer_whose_connection_is_ended_for_good_ends_to_be_started_
         shipper.write(exchanges(5))
         await shipper.ship()
         await eventually(lambda: has_booked(stack, 10))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.long_form(short=1, long=8)
+async def test_partitions_are_booked_whatever_number_metering_is_told(
+    stack: Stack, consumers: Consumers, rounds: int
+) -> None:
+    """8, 12 and 8 again while events come for all twelve; each consumer is killed with a backlog."""
+    shippers = [await stack.shipper(partition) for partition in range(12)]
+    written = 0
+
+    async def ship(count: int) -> None:
+        nonlocal written
+        for shipper in shippers:
+            shipper.write(exchanges(count))
+            await shipper.ship()
+        written += count * len(shippers)
+
+    for told in (8, 12, 8) * rounds:
+        await ship(5)
+        process = consumers.start(1, METERING_PARTITIONS=str(told))
+        await eventually(lambda: has_booked(stack, written))
+        status, said = await consumers.command("audit")
+        assert status == 0, said
+        assert "no difference" in said
+        await ship(5)
+        process.kill()
+        process.wait()
+    consumers.start(1, METERING_PARTITIONS="8")
+    await eventually(lambda: has_booked(stack, written))
+    assert await stack.totals() == {
+        "rows": written,
+        "events": written,
+        "requests": written,
+        "wrong": 0,
+    }
