@@ -16,6 +16,8 @@ from metering_events import make_admitted
 from metering_proxy import HttpProxy, first_insert
 from metering_shipping import eventually, exchanges
 from metering_stack import Stack, book_all
+from support.programs import Program
+from support.servers import free_port
 from support.stores import NatsServer
 
 from metering.audit import Findings
@@ -353,3 +355,17 @@ async def test_partitions_are_booked_whatever_number_metering_is_told(
         "requests": written,
         "wrong": 0,
     }
+
+
+def test_a_consumer_that_never_had_its_broker_stops_when_told_to(tmp_path: Path) -> None:
+    """By itself: who waits for NATS need not be killed."""
+    env = {
+        "NATS_URL": f"nats://127.0.0.1:{free_port()}",
+        "NATS_TIMEOUT": "500ms",
+        "DATA_DIR": str(tmp_path),
+    }
+    consumer = Program("consumer", ["metering.worker", "--number", "1"], env, tmp_path / "log")
+    consumer.start()
+    consumer.wait_until(lambda: "nats.unavailable" in consumer.log.read_text())
+
+    assert consumer.stop() == 0

@@ -1,5 +1,6 @@
 """One NATS connection of a metering process, and its errors as the ports know them."""
 
+import asyncio
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ class NatsLink:
     async def open(
         cls, url: str, *, name: str, creds: str | None, tls_ca: str | None, timeout_s: float
     ) -> "NatsLink":
-        """Raises Unavailable when no server answers."""
+        """Raises Unavailable when no server answers within the time of one request."""
         options: dict[str, Any] = {}
         if creds is not None:
             options["user_credentials"] = creds
@@ -47,17 +48,23 @@ class NatsLink:
                 for call in link.on_lost:
                     call()
 
-        with as_unavailable():
-            client = await nats.connect(
-                servers=[each.strip() for each in url.split(",")],
-                name=name,
-                connect_timeout=_CONNECT_TIMEOUT_S,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=0.25,
-                error_cb=_ignore,
-                disconnected_cb=on_lost,
-                **options,
-            )
+        try:
+            # Told to come back for ever, the library tries the first time for ever, too.
+            async with asyncio.timeout(timeout_s):
+                client = await nats.connect(
+                    servers=[each.strip() for each in url.split(",")],
+                    name=name,
+                    connect_timeout=_CONNECT_TIMEOUT_S,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=0.25,
+                    error_cb=_ignore,
+                    disconnected_cb=on_lost,
+                    **options,
+                )
+        except TimeoutError:
+            raise Unavailable(f"NATS does not answer at {url}; it is named by NATS_URL") from None
+        except (nats.errors.Error, OSError) as error:
+            raise Unavailable(f"NATS: {type(error).__name__} {error}".rstrip()) from error
         links.append(cls(client, timeout_s))
         return links[0]
 
