@@ -257,16 +257,16 @@ async def test_a_batch_begun_before_midnight_is_finished_as_of_the_day_before(st
     """Nothing of a row depends on the hour of the try: no drift, one booking time, all bodies."""
     now_ms = int(time.time() * 1000)
     midnight_ms = now_ms - now_ms % DAY_MS + DAY_MS
-    ahead_ms = midnight_ms - now_ms - 900
+    before_ms, behind_ms = (midnight_ms - now_ms + each for each in (-60_000, 60_000))
     shipper = await stack.shipper()
     for offset_ms in (-200, 0, 200):
         shipper.write(exchanges(2, at_ms=midnight_ms + offset_ms))
     await shipper.ship()
-    await begin(stack, 0, ledger=lambda ledger: ClockAhead(HalfLedger(ledger), ahead_ms))
+    await begin(stack, 0, ledger=lambda ledger: ClockAhead(HalfLedger(ledger), before_ms))
     pending = (await stack.checkpoint()).pending
     assert pending is not None
     assert pending.booked_at_ms < midnight_ms
-    heir = await stack.meter(ledger=lambda ledger: ClockAhead(ledger, ahead_ms), **QUICK)
+    heir = await stack.meter(ledger=lambda ledger: ClockAhead(ledger, behind_ms), **QUICK)
     await book_all(heir)
     assert heir.progress.pending_drifts == 0
     assert await stack.totals() == {"rows": 6, "events": 6, "requests": 6, "wrong": 0}

@@ -50,7 +50,7 @@ async def rolling_journal(stack: Stack, directory: Path) -> AsyncIterator[Journa
         yield journal
 
 
-@pytest.mark.long_form(short=100, long=10_000)
+@pytest.mark.long_form(short=80, long=10_000)
 async def test_segments_by_the_thousand_leave_one_file_and_one_position(
     stack: Stack, tmp_path: Path, rounds: int, checkpoint_bytes: list[int]
 ) -> None:
@@ -110,7 +110,7 @@ async def die(stack: Stack, count: int) -> list[Shipper]:
     return dead
 
 
-@pytest.mark.long_form(short=250, long=1_000)
+@pytest.mark.long_form(short=150, long=1_000)
 async def test_the_dead_by_the_thousand_are_booked_once_under_a_small_checkpoint(
     stack: Stack, rounds: int, checkpoint_bytes: list[int]
 ) -> None:
