@@ -5,17 +5,14 @@ import json
 from pathlib import Path
 
 import httpx
-import nats
 import openai
 import pytest
 from support import loopback
+from support.events import events
 from support.programs import Gateway
 from support.servers import free_port
-from support.stores import NatsServer
 
-from contracts.exchange import ExchangeCompleted, RequestAdmitted, decode
-from contracts.records import ParcelHeaders, records
-from contracts.subjects import EXCHANGES_STREAM
+from contracts.exchange import ExchangeCompleted, RequestAdmitted
 
 KEY = "sk-test-0123456789"
 PATHS = ["/api/providers/openai/v1/chat/completions", "/v1/chat/completions"]
@@ -29,34 +26,6 @@ def ask(**changes: object) -> dict[str, object]:
 def post(gateway: Gateway, path: str = PATHS[1], key: str = KEY, **options: object):
     headers = {"authorization": f"Bearer {key}", **options.pop("headers", {})}
     return loopback.post(f"{gateway.proxy_url}{path}", headers=headers, timeout=10, **options)
-
-
-async def events(
-    server: NatsServer, custom_id: str, count: int = 2
-) -> list[RequestAdmitted | ExchangeCompleted]:
-    """The events of one request, told by its custom id, as they stand in the stream."""
-    client = await nats.connect(server.url)
-    found: list[RequestAdmitted | ExchangeCompleted] = []
-    try:
-        stream = client.jetstream()
-        sequence = 1
-        async with asyncio.timeout(15):
-            while len(found) < count:
-                try:
-                    message = await stream.get_msg(EXCHANGES_STREAM, sequence)
-                except nats.js.errors.NotFoundError:
-                    await asyncio.sleep(0.05)
-                    continue
-                sequence += 1
-                headers = ParcelHeaders.from_headers(message.headers or {})
-                content = message.data or b""
-                for record in records(content, headers.offset, headers.hash_before):
-                    event = decode(record.payload)
-                    if event.caller.custom_id == custom_id:
-                        found.append(event)
-    finally:
-        await client.close()
-    return found
 
 
 @pytest.fixture(scope="module")
