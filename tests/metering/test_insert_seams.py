@@ -24,8 +24,14 @@ pytestmark = [pytest.mark.xdist_group("metering-clickhouse"), pytest.mark.strace
 
 RENAMES = "rename,renameat,renameat2"
 ERROR, DEATH = "error=EIO", "signal=SIGKILL"
-CALLS = {RENAMES: ERROR, "write,pwrite64": DEATH, "fsync,fdatasync": ERROR}
-"""With the fault of the short form. A rename lies between the engine's token and its rows."""
+CALLS = {
+    RENAMES: (ERROR, DEATH),
+    "write,pwrite64": (DEATH,),
+    "fsync,fdatasync": (ERROR, DEATH),
+}
+"""With their faults; the first is the short form's. A rename lies between the engine's token and
+its rows. An error of a write is left out: the engine swallows it for a part's data and marks, and
+answers OK (docs/drill.md)."""
 EVENTS = 4
 _CALL = re.compile(r"^(\d+) +(\w+)\(")
 
@@ -108,7 +114,7 @@ async def test_a_fault_at_any_call_of_an_insert_loses_and_doubles_nothing(
     most_by_calls = {calls: trace.most_of_a_thread(calls) for calls in CALLS}
     for calls, most in most_by_calls.items():
         for when in places(most, rounds):
-            for fault in (ERROR, DEATH) if rounds > 1 else (CALLS[calls],):
+            for fault in CALLS[calls] if rounds > 1 else CALLS[calls][:1]:
                 await ship(own_stack)
                 booked += EVENTS
                 expressions = (f"trace={calls}", f"inject={calls}:{fault}:when={when}")
