@@ -19,6 +19,7 @@ from support.stores import (
     NatsServer,
     PostgresDatabase,
     clickhouse_client,
+    copied,
     migrated,
 )
 
@@ -108,12 +109,17 @@ def clickhouse_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run
     server.kill()
 
 
+@pytest.fixture(scope="session")
+def _clickhouse_template(clickhouse_process: RunningServer) -> ClickHouseDatabase:
+    return migrated(clickhouse_process.url, "template")
+
+
 @pytest.fixture
-def clickhouse(clickhouse_process: RunningServer) -> Iterator[ClickHouseDatabase]:
+def clickhouse(_clickhouse_template: ClickHouseDatabase) -> Iterator[ClickHouseDatabase]:
     """A migrated database of the test's own: `.url`, `.database`, `.client()`."""
     database = f"t_{secrets.token_hex(6)}"
-    yield migrated(clickhouse_process.url, database)
-    client = clickhouse_client(clickhouse_process.url)
+    yield copied(_clickhouse_template, database)
+    client = clickhouse_client(_clickhouse_template.url)
     client.command(f"DROP DATABASE {database} SYNC")
     client.close()
 

@@ -1,9 +1,7 @@
 """`python -m infra.demo_upstream --port N`: run the demo provider until told to stop."""
 
 import argparse
-import asyncio
 import gc
-import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from infra.demo_upstream.asked import HEADERS
 from infra.demo_upstream.record import Record
 from infra.demo_upstream.server import listen
 from runtime.ports import PortInUse, require_free
+from runtime.signals import stop_event
 
 
 def _port(text: str) -> int:
@@ -40,10 +39,7 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _run(arguments: argparse.Namespace) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, stop.set)
+    stop = stop_event()
     record = Record(arguments.record_rows, arguments.record_file)
     server = await listen(arguments.port, record)
     port = server.sockets[0].getsockname()[1]

@@ -6,6 +6,7 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from gateway.adapters.seal_keys import check_seal_keys
 from gateway.adapters.worker_states import read_state, state_path
@@ -16,6 +17,8 @@ from runtime.logs import Log, LogSettings, take_over_stdlib, to_stream
 from runtime.output import say_settings
 from runtime.ports import PortInUse, bind, require_free
 from runtime.settings import BadSettings, load
+
+_PYTHON: Final = (sys.executable, "-m")
 
 
 def _worker_probe(path: Path) -> Probe:
@@ -65,12 +68,11 @@ def supervisor(settings: GatewaySettings, log: Log) -> Supervisor:
     # Held for as long as this process lives: a worker that starts anew finds the same sockets.
     proxy_fd = bind(settings.proxy_host, settings.proxy_port).detach()
     admin_fd = bind(settings.admin_host, settings.admin_port).detach()
-    program = (sys.executable, "-m", "gateway.worker")
     release = version("tollway")
     workers = tuple(
         Child(
             name=f"gateway-worker-{index}",
-            argv=(*program, "data", "--fd", str(proxy_fd), "--index", str(index)),
+            argv=(*_PYTHON, "gateway.worker", "--fd", str(proxy_fd), "--index", str(index)),
             kind="worker",
             pass_fds=(proxy_fd,),
             probe=_worker_probe(state_path(settings.run_dir, index)),
@@ -83,7 +85,7 @@ def supervisor(settings: GatewaySettings, log: Log) -> Supervisor:
     )
     admin = Child(
         name="gateway-admin",
-        argv=(*program, "admin", "--fd", str(admin_fd)),
+        argv=(*_PYTHON, "gateway.admin_process", "--fd", str(admin_fd)),
         kind="worker",
         pass_fds=(admin_fd,),
         probe=_admin_probe(settings.admin_port),

@@ -26,7 +26,7 @@ from gateway.api import (
     users,
 )
 from gateway.api.admin_app import admin_app
-from gateway.bootstrap import upstream, upstream_guard
+from gateway.outbound import upstream, upstream_guard
 from gateway.providers.registry import PROVIDERS
 from gateway.settings import GatewaySettings
 from runtime.admin_gate import App

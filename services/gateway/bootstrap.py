@@ -14,9 +14,6 @@ from gateway.adapters.postgres import open_pool
 from gateway.adapters.postgres_config import PostgresConfiguration
 from gateway.adapters.redis_cache import open_cache
 from gateway.adapters.sealer import open_sealer
-from gateway.adapters.upstream_guard import UpstreamGuard
-from gateway.adapters.upstream_settings import CheckAddress, UpstreamSettings
-from gateway.adapters.upstreams import open_upstream
 from gateway.api.data_api import DataApi
 from gateway.api.problems import error_event_shower, error_shower
 from gateway.api.stats import Stats
@@ -28,12 +25,12 @@ from gateway.endpoints.registry import Registry
 from gateway.exchange import Corridor
 from gateway.listing import Listing
 from gateway.means import Limits, Means
-from gateway.ports import Sealer, Upstream
+from gateway.outbound import upstream, upstream_guard
+from gateway.ports import Sealer
 from gateway.providers.registry import PROVIDERS
 from gateway.recording.journal import Journal
 from gateway.recording.settings import JournalSettings
-from gateway.routing.targets import make_target, parse_base
-from gateway.routing.upstream_addresses import literal
+from gateway.routing.targets import make_target
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Counters, Tallies
 from gateway.values import Target
@@ -69,45 +66,6 @@ def limits_of(settings: GatewaySettings) -> Limits:
         serves_unmetered=settings.metering_unavailable == "serve",
         drops_user_agent=settings.remove_user_agent,
         opens_accounts=settings.allow_organization_paths,
-    )
-
-
-@asynccontextmanager
-async def upstream(
-    settings: GatewaySettings, check_address: CheckAddress | None = None
-) -> AsyncIterator[Upstream]:
-    """The HTTP client engine that the settings ask for."""
-    engine = open_upstream(
-        settings.upstream_engine,
-        UpstreamSettings(
-            connect_timeout_s=float(settings.upstream_connect_timeout),
-            pool_timeout_s=float(settings.upstream_pool_timeout),
-            write_timeout_s=float(settings.upstream_write_timeout),
-            connections_per_origin_max=settings.upstream_connections_max,
-            idle_connections_max=settings.upstream_idle_max,
-            idle_timeout_s=float(settings.upstream_idle_timeout),
-            ca_file=settings.upstream_ca_file,
-            proxy_url=settings.upstream_proxy_url,
-        ),
-        check_address,
-    )
-    try:
-        yield engine
-    finally:
-        await engine.close()
-
-
-def upstream_guard(settings: GatewaySettings) -> UpstreamGuard:
-    """What may be called from here, at writing and at connecting."""
-    reporting, _ = parse_base(settings.reporting_url)
-    at = literal(reporting.host)
-    is_here = reporting.host == "localhost" or (at is not None and at.is_loopback)
-    return UpstreamGuard(
-        allows_private=settings.allow_private_upstreams,
-        own_ports=frozenset(
-            {settings.proxy_port, settings.admin_port, *([reporting.port] if is_here else [])}
-        ),
-        own_origins=(reporting,),
     )
 
 

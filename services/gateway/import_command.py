@@ -20,7 +20,7 @@ from gateway.administration.bricksllm_values import Means, take
 from gateway.administration.invalid import Invalid
 from gateway.administration.provider_settings import SettingMeans
 from gateway.administration.store import StoreUnavailable
-from gateway.bootstrap import upstream_guard
+from gateway.outbound import upstream_guard
 from gateway.ports import SealUnavailable
 from gateway.progress_bar import progress_bar
 from gateway.providers.registry import PROVIDERS

@@ -1,4 +1,4 @@
-"""One child of the gateway: `python -m gateway.worker data|admin --fd N --index I`."""
+"""A data worker, child of the gateway: `python -m gateway.worker --fd N --index I`."""
 
 import argparse
 import asyncio
@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import resource
-import signal
 import socket
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from gateway.settings import GatewaySettings, load_settings
 from runtime.logs import LogSettings, take_over_stdlib, to_stream
 from runtime.processes import birth_mark
 from runtime.settings import load
+from runtime.signals import stop_event
 from runtime.state import write_atomically
 
 log = logging.getLogger(__name__)
@@ -60,14 +60,6 @@ async def _tell(worker: DataWorker, path: Path) -> None:
         await worker.configuration.wait_for_change(snapshot, STATE_INTERVAL_S)
 
 
-def _stop_event() -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
-    return stop
-
-
 def _may_open_many() -> None:
     """As many descriptors as we are allowed: an open stream takes two of them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -77,7 +69,7 @@ def _may_open_many() -> None:
 
 async def run_data(settings: GatewaySettings, listener: socket.socket, index: int) -> None:
     """Serve until told to stop; then drain: readiness off, exchanges finished, journal shipped."""
-    stop = _stop_event()
+    stop = stop_event()
     async with data_worker(settings, load_journal_settings(settings), stop) as worker:
         if not worker.is_ready:
             return
@@ -110,39 +102,16 @@ async def run_data(settings: GatewaySettings, listener: socket.socket, index: in
             path.unlink(missing_ok=True)
 
 
-async def run_admin(settings: GatewaySettings, listener: socket.socket) -> None:
-    """Serve the admin API until told to stop."""
-    # Here, because importing them takes longer than all that a data worker needs.
-    from gateway.admin_bootstrap import admin
-    from runtime.serving import serve
-
-    stop = _stop_event()
-    if not settings.admin_pass:
-        log.warning(
-            "admin.open host=%s port=%d reason=%r",
-            settings.admin_host,
-            settings.admin_port,
-            "ADMIN_PASS is not set: anybody here may configure the gateway",
-        )
-    async with admin(settings) as app:
-        await serve(app, listener, stop)
-
-
 def main() -> None:
-    """Entry point of a child."""
-    parser = argparse.ArgumentParser(description="A child of the gateway; started by it.")
-    parser.add_argument("role", choices=["data", "admin"])
+    """Entry point of a worker."""
+    parser = argparse.ArgumentParser(description="A data worker; started by the gateway.")
     parser.add_argument("--fd", type=int, required=True, help="inherited listening socket")
-    parser.add_argument("--index", type=int, default=0)
+    parser.add_argument("--index", type=int, required=True)
     arguments = parser.parse_args()
     take_over_stdlib(to_stream(load(LogSettings)))
-    settings = load_settings()
+    _may_open_many()
     listener = socket.socket(fileno=arguments.fd)
-    if arguments.role == "data":
-        _may_open_many()
-        uvloop.run(run_data(settings, listener, arguments.index))
-    else:
-        uvloop.run(run_admin(settings, listener))
+    uvloop.run(run_data(load_settings(), listener, arguments.index))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import gc
-import signal
 import sys
 
 import uvloop
@@ -12,14 +11,11 @@ from metering.consumer import Consumer
 from metering.settings import load_settings
 from runtime.logs import LogSettings, take_over_stdlib, to_stream
 from runtime.settings import BadSettings, load
+from runtime.signals import stop_event
 
 
 async def _serve(consumer: Consumer) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
-    await consumer.run(stop)
+    await consumer.run(stop_event())
 
 
 def main() -> int:

@@ -1,8 +1,6 @@
 """The composition root: open the adapters, build the app, serve, drain, close in reverse."""
 
-import asyncio
 import contextlib
-import signal
 
 from reporting.adapters.clickhouse_ledger import ClickHouseLedger
 from reporting.adapters.configuration_database import ConfigurationDatabase
@@ -14,6 +12,7 @@ from reporting.settings import ReportingSettings
 from runtime.logs import Log
 from runtime.ports import bind
 from runtime.serving import serve
+from runtime.signals import stop_event
 
 
 async def run(settings: ReportingSettings, log: Log) -> None:
@@ -21,10 +20,7 @@ async def run(settings: ReportingSettings, log: Log) -> None:
 
     The stores need not be there at the start: until they are, questions get 503.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
+    stop = stop_event()
     async with contextlib.AsyncExitStack() as stack:
         listener = bind(settings.reporting_host, settings.reporting_port)
         stack.callback(listener.close)

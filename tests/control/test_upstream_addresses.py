@@ -14,7 +14,7 @@ from gateway.adapters.upstream_guard import UpstreamGuard
 from gateway.adapters.upstream_settings import UpstreamSettings
 from gateway.adapters.upstreams import Engine, open_upstream
 from gateway.administration.invalid import Invalid
-from gateway.bootstrap import upstream_guard
+from gateway.outbound import upstream_guard
 from gateway.ports import ConnectFailed, Origin, UpstreamRequest
 from gateway.settings import GatewaySettings
 
