@@ -18,12 +18,14 @@ from support.servers import free_port
 
 ELSEWHERE = {301, 307, 404}
 """A spoilt path may be another one, or none."""
+ONE_EACH = httpx.Limits(max_keepalive_connections=0)
+"""A request that is answered before it is read ends its connection, and with bad luck the next."""
 
 
 @pytest.fixture(scope="module")
 def client(gateway: Gateway) -> Iterator[httpx.Client]:
     """A client of the admin API."""
-    with loopback.Client(base_url=gateway.admin_url, timeout=30) as client:
+    with loopback.Client(base_url=gateway.admin_url, timeout=30, limits=ONE_EACH) as client:
         yield client
 
 
@@ -57,7 +59,7 @@ def reporting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client
     program.start()
     url = f"http://127.0.0.1:{port}"
     program.wait_until(lambda: loopback.get(f"{url}/api/health").status_code == 200)
-    with loopback.Client(base_url=url, timeout=30) as client:
+    with loopback.Client(base_url=url, timeout=30, limits=ONE_EACH) as client:
         yield client
     assert "reporting.bug" not in Path(program.log).read_text()
     program.kill()
