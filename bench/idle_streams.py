@@ -22,6 +22,7 @@ from support.body_provider import Request, body_provider, plain
 from support.programs import Gateway
 from support.servers import RunningServer
 from support.stores import NatsServer
+from support.workers import worker_facts
 
 from infra.embedded.postgres import POSTGRES
 from infra.migrations.postgres import migrate_postgres
@@ -178,9 +179,8 @@ async def measure(gateway: Gateway, streams: int, size: int) -> None:
         await asyncio.to_thread(
             lambda: gateway.key("sk-checked", setting, allowedModels=["whisper-1"])
         )
-        assert gateway.process is not None
-        children = psutil.Process(gateway.process.pid).children()
-        [worker] = [child for child in children if "data" in child.cmdline()]
+        [facts] = worker_facts(gateway)
+        worker = psutil.Process(facts.pid)
         client = Client(gateway, "sk-free")
         pieces = [PIECE] * (size // len(PIECE))
         bodies: list[tuple[str, Callable[[], Awaitable[object]]]] = [

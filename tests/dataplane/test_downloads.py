@@ -13,6 +13,7 @@ from support import loopback
 from support.body_provider import Answer, BodyProvider, Request, body_provider, plain
 from support.journals import end_of, ends_of
 from support.programs import Gateway
+from support.workers import worker_facts
 
 from gateway.dispatch.uploads import HEAD_BYTES
 
@@ -173,11 +174,8 @@ async def test_a_client_that_takes_nothing_stops_the_provider(gateway, name):
 
     hashed = sha256()
     async with calling(gateway, name, answer) as (client, _):
-        [worker] = [
-            child
-            for child in psutil.Process(gateway.process.pid).children()
-            if "data" in child.cmdline()
-        ]
+        [facts] = worker_facts(gateway)
+        worker = psutil.Process(facts.pid)
         before = worker.memory_info().rss
         async with client.stream("GET", CONTENT) as streamed, asyncio.timeout(20):
             await stalled.wait()

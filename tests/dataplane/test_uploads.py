@@ -15,6 +15,7 @@ from support.body_provider import Answer, BodyProvider, Request, body_provider, 
 from support.journals import end_of, ends_of, journal
 from support.programs import Gateway
 from support.stores import NatsServer, PostgresDatabase
+from support.workers import worker_facts
 
 from contracts.exchange import RequestAdmitted
 from gateway.dispatch.spool import SpoolDirectory
@@ -339,11 +340,8 @@ async def test_a_provider_that_takes_nothing_stops_the_client(gateway, name):
         writer.write(plain(b"{}"))
 
     async with calling(gateway, name, wait) as caller:
-        [worker] = [
-            child
-            for child in psutil.Process(gateway.process.pid).children()
-            if "data" in child.cmdline()
-        ]
+        [facts] = worker_facts(gateway)
+        worker = psutil.Process(facts.pid)
         before = worker.memory_info().rss
         total = BODY_MAX - MIB
         reader, writer = await send(caller, b"content-length: %d\r\n" % total)
