@@ -103,6 +103,7 @@ class Cached:
             )
             if answer.status_code != 404:
                 break
+            time.sleep(0.1)
         return answer
 
     def mark(self, *args: object, **options: object) -> str:

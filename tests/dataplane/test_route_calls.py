@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -86,6 +87,7 @@ class Routes:
             )
             if answer.status_code != 404:
                 break
+            time.sleep(0.1)
         return answer
 
 
@@ -285,6 +287,7 @@ def test_azure_is_asked_by_deployment_and_version(routes: Routes, echo: EchoProv
     for _ in range(50):
         if routes.ask().status_code == 200:
             break
+        time.sleep(0.1)
 
     assert echo.heard[-1].target == (
         "/openai/deployments/d%201/chat/completions?api-version=2024-10-21"
@@ -306,6 +309,7 @@ def test_steps_of_models_that_the_key_may_not_use_are_left_out(
             answer = routes.ask()
             if (models == ["other"]) == (answer.status_code == 403) and len(second.heard):
                 break
+            time.sleep(0.1)
     asked = len(echo.heard)
     answer = routes.ask()
 
