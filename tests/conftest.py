@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from support.servers import RunningServer, run_apart
 from support.stores import (
     ClickHouseDatabase,
@@ -30,7 +30,7 @@ from infra.migrations.postgres import migrate_postgres
 from infra.migrations.settings import MigrationSettings
 from runtime.settings import Secret
 
-settings.register_profile("default", deadline=None)
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
 """A property holds on a busy machine too."""
 
@@ -76,7 +76,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _succeeds(command: str) -> bool:
     try:
-        done = subprocess.run(command.split(), capture_output=True, timeout=20, check=False)
+        done = subprocess.run(command.split(), capture_output=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
@@ -138,6 +138,9 @@ def postgres_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runni
     """The Postgres that every `postgres` database lives in; `/tollway` is the migrated template."""
     server = RunningServer(POSTGRES, tmp_path_factory.mktemp("postgres"))
     server.start()
+    # It is never killed: what is durable is looked at in servers of those tests' own.
+    run_apart(_execute(server.url, "ALTER SYSTEM SET fsync = off"))
+    run_apart(_execute(server.url, "SELECT pg_reload_conf()"))
     run_apart(migrate_postgres(MigrationSettings(postgres_url=Secret(server.url))))
     yield server
     server.stop()
@@ -165,7 +168,7 @@ def _database(server: RunningServer) -> Iterator[PostgresDatabase]:
 
 async def _execute(url: str, statement: str) -> None:
     parts = urlsplit(url)
-    connection = await asyncpg.connect(urlunsplit(parts._replace(path="/postgres")), timeout=10)
+    connection = await asyncpg.connect(urlunsplit(parts._replace(path="/postgres")), timeout=60)
     try:
         await connection.execute(statement)
     finally:

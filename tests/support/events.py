@@ -46,7 +46,7 @@ async def _following(bus: NatsServer, custom_id: str) -> AsyncGenerator[Event, N
     sequence = 1
     try:
         stream = client.jetstream()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     message = await stream.get_msg(EXCHANGES_STREAM, sequence)

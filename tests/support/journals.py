@@ -35,7 +35,7 @@ def ends_of(gateway: Gateway, name: str) -> list[ExchangeCompleted]:
     return completed
 
 
-def end_of(gateway: Gateway, name: str, seconds: float = 10.0) -> ExchangeCompleted:
+def end_of(gateway: Gateway, name: str, seconds: float = 60.0) -> ExchangeCompleted:
     """The only completion of this custom id, once it is there."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -12,12 +12,14 @@ import httpx
 
 _UNUSED: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """It trusts nobody: an address with https is refused."""
+_LONGEST_S: Final = 30.0
+"""What a disk or a neighbour may hold up is waited for; httpx gives up after five seconds."""
 
-get = partial(httpx.get, verify=_UNUSED)
-post = partial(httpx.post, verify=_UNUSED)
-put = partial(httpx.put, verify=_UNUSED)
-patch = partial(httpx.patch, verify=_UNUSED)
-delete = partial(httpx.delete, verify=_UNUSED)
-stream = partial(httpx.stream, verify=_UNUSED)
-Client = partial(httpx.Client, verify=_UNUSED)
-AsyncClient = partial(httpx.AsyncClient, verify=_UNUSED)
+get = partial(httpx.get, verify=_UNUSED, timeout=_LONGEST_S)
+post = partial(httpx.post, verify=_UNUSED, timeout=_LONGEST_S)
+put = partial(httpx.put, verify=_UNUSED, timeout=_LONGEST_S)
+patch = partial(httpx.patch, verify=_UNUSED, timeout=_LONGEST_S)
+delete = partial(httpx.delete, verify=_UNUSED, timeout=_LONGEST_S)
+stream = partial(httpx.stream, verify=_UNUSED, timeout=_LONGEST_S)
+Client = partial(httpx.Client, verify=_UNUSED, timeout=_LONGEST_S)
+AsyncClient = partial(httpx.AsyncClient, verify=_UNUSED, timeout=_LONGEST_S)

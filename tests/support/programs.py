@@ -41,7 +41,7 @@ class Program:
                 preexec_fn=dies_with_parent(signal.SIGKILL),  # noqa: PLW1509 - only prctl
             )
 
-    def wait_until(self, is_ready: Callable[[], bool], seconds: float = 30.0) -> None:
+    def wait_until(self, is_ready: Callable[[], bool], seconds: float = 60.0) -> None:
         """Waits for it to be ready. Raises AssertionError with its log when it is not."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -55,7 +55,7 @@ class Program:
             time.sleep(0.03)
         raise AssertionError(f"{self.name} is not ready:\n{self.log.read_text()[-4000:]}")
 
-    def stop(self, seconds: float = 30.0) -> int:
+    def stop(self, seconds: float = 60.0) -> int:
         """SIGTERM and wait; the exit status."""
         assert self.process is not None
         self.process.terminate()
@@ -146,14 +146,15 @@ class Gateway(Program):
         return dict(answer.json())
 
     def await_key(self, key: str) -> None:
-        """Returns when a key is in force, with its settings."""
+        """Returns when a key is in force, with its settings. Raises AssertionError."""
         probe = {"authorization": f"Bearer {key}"}
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
+        deadline = time.monotonic() + 60
+        while True:
             # A route that nobody made: the key is looked up, and no provider hears of it.
             answer_now = loopback.post(
                 f"{self.proxy_url}/api/routes/-", headers=probe, content=b"{}"
             )
             if answer_now.json()["error"]["code"] != "invalid_api_key":
-                break
+                return
+            assert time.monotonic() < deadline, f"{key} is not in force"
             time.sleep(0.02)

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import itertools
 import os
 import random
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,14 +24,30 @@ Value = TypeVar("Value")
 
 # Below the kernel's range for outgoing connections: a server that was killed finds its port free.
 _PORTS = range(18_000, 32_000)
+_LONGEST_S = 60.0
+"""How long a start or an end may take on a disk that stalls."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
+def _ports_of_this_process() -> Iterator[int]:
+    """Each worker of pytest-xdist has ports of its own, and goes through all before it repeats one.
+
+    What was given out is often bound late, or never, or free for a while between two servers.
+    """
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    own = _PORTS[number :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+    # Not the module's generator, which Hypothesis seeds.
+    first = random.SystemRandom().randrange(len(own))
+    return itertools.cycle([*own[first:], *own[:first]])
+
+
+_ports = _ports_of_this_process()
+
+
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    while True:
-        port = random.choice(_PORTS)
+    """A TCP port of 127.0.0.1 that nobody listens on now, and nobody else in this run is given."""
+    for port in _ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -38,6 +55,7 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+    raise AssertionError("there is always a next port")
 
 
 def run_apart(work: Coroutine[Any, Any, Value]) -> Value:
@@ -131,7 +149,7 @@ class RunningServer:
         return self
 
     async def _becomes_ready(self) -> bool:
-        deadline = time.monotonic() + self.plan.ready_timeout_s
+        deadline = time.monotonic() + max(self.plan.ready_timeout_s, _LONGEST_S)
         while time.monotonic() < deadline:
             if await self.server.is_ready(self.plan):
                 return True
@@ -148,7 +166,7 @@ class RunningServer:
         """The graceful end. Returns the exit code."""
         assert self.process is not None
         self.process.send_signal(self.plan.stop_signal)
-        code = self.process.wait(self.plan.stop_timeout_s)
+        code = self.process.wait(max(self.plan.stop_timeout_s, _LONGEST_S))
         self.process = None
         return code
 
@@ -158,10 +176,10 @@ class RunningServer:
             has_ended = self.process.poll() is not None
             children = [] if has_ended else psutil.Process(self.pid).children(recursive=True)
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(_LONGEST_S)
             self.process = None
             # Postgres's own end a little later, and hold its data directory until then.
-            psutil.wait_procs(children, 10)
+            psutil.wait_procs(children, _LONGEST_S)
 
     def pause(self) -> None:
         """SIGSTOP: it holds its connections and answers nothing."""

@@ -48,7 +48,7 @@ def stored_configuration(url: str) -> tuple[int, str]:
     return revision, as_text(fingerprint)
 
 
-def until_in_force(gateway: Gateway, url: str, workers: int = 1, seconds: float = 15) -> None:
+def until_in_force(gateway: Gateway, url: str, workers: int = 1, seconds: float = 60) -> None:
     """Waits until every worker has what is stored now. Raises AssertionError."""
     stored = stored_configuration(url)
     deadline = time.monotonic() + seconds
