@@ -104,10 +104,13 @@ class Observer:
 
 
 def check_new(options: UpOptions) -> None:
-    """Refuse what cannot start before a data directory is made for it. Raises PortInUse.
+    """Refuse what cannot start before a data directory is made for it.
 
-    Where there is one a port may be that of a process we left behind, which is ended first.
+    Where there is one a port may be that of a process we left behind, which is ended first. Raises
+    PortInUse, BadSettings.
     """
+    for settings in (LauncherSettings, EmbeddedSettings, LogFileSettings, LogSettings):
+        load(settings)
     if not Path(options.data_dir).exists():
         _require_free_ports(options)
 

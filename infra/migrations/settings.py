@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from runtime.settings import Duration, Secret, port
+from runtime.settings import Duration, Secret, port, url
 
 _GIB = 1 << 30
 
@@ -13,26 +13,20 @@ _GIB = 1 << 30
 class MigrationSettings(msgspec.Struct, frozen=True):
     """Settings of `python -m infra.migrations`."""
 
-    nats_url: Annotated[str, msgspec.Meta(description="NATS servers, separated by commas")] = (
-        "nats://127.0.0.1:4222"
-    )
+    nats_url: Annotated[str, url("NATS servers, separated by commas")] = "nats://127.0.0.1:4222"
     nats_creds: Annotated[
         str | None, msgspec.Meta(description="Path of a NATS credentials file")
     ] = None
     nats_tls_ca: Annotated[
         str | None, msgspec.Meta(description="Path of the CA that signed NATS's certificate")
     ] = None
-    clickhouse_url: Annotated[str, msgspec.Meta(description="ClickHouse's HTTP address")] = (
-        "http://127.0.0.1:8123"
-    )
+    clickhouse_url: Annotated[str, url("ClickHouse's HTTP address")] = "http://127.0.0.1:8123"
     clickhouse_user: Annotated[str, msgspec.Meta(description="ClickHouse user")] = "default"
     clickhouse_password: Annotated[Secret, msgspec.Meta(description="ClickHouse password")] = (
         Secret("")
     )
     clickhouse_database: Annotated[str, msgspec.Meta(description="ClickHouse database")] = "tollway"
-    postgres_url: Annotated[
-        Secret | None, msgspec.Meta(description="Postgres; without it POSTGRESQL_* count")
-    ] = None
+    postgres_url: Annotated[Secret | None, url("Postgres; without it POSTGRESQL_* count")] = None
     postgresql_hosts: Annotated[
         str, msgspec.Meta(description="Postgres host (the first of a list is used)")
     ] = "127.0.0.1"

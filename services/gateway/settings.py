@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from runtime.loopback import is_loopback
-from runtime.settings import BadSettings, Duration, Secret, load, port
+from runtime.settings import BadSettings, Duration, Secret, load, port, url
 
 _MIB = 1024 * 1024
 
@@ -24,7 +24,7 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     proxy_port: Annotated[int, port("port of the data plane")] = 8002
     admin_host: Annotated[str, _d("address of the admin API")] = "127.0.0.1"
     admin_port: Annotated[int, port("port of the admin API")] = 8001
-    reporting_url: Annotated[str, _d("where the admin API forwards reports to")] = (
+    reporting_url: Annotated[str, url("where the admin API forwards reports to")] = (
         "http://127.0.0.1:8003"
     )
     gateway_workers: Annotated[
@@ -36,7 +36,7 @@ class GatewaySettings(msgspec.Struct, frozen=True):
         Secret, _d("what admin callers send as X-API-KEY; empty: open, and loopback only")
     ] = Secret("")
 
-    postgres_url: Annotated[Secret, _d("configuration database; empty: from POSTGRESQL_*")] = (
+    postgres_url: Annotated[Secret, url("configuration database; empty: from POSTGRESQL_*")] = (
         Secret("")
     )
     postgresql_hosts: Annotated[str, _d("hosts, tried in order, comma separated")] = "localhost"
@@ -51,11 +51,11 @@ class GatewaySettings(msgspec.Struct, frozen=True):
         Duration, _d("poll for configuration that no notification announced")
     ] = Duration(5)
 
-    nats_url: Annotated[str, _d("NATS servers, comma separated")] = "nats://127.0.0.1:4222"
+    nats_url: Annotated[str, url("NATS servers, comma separated")] = "nats://127.0.0.1:4222"
     nats_creds: Annotated[str, _d("NATS credentials file")] = ""
     nats_tls_ca: Annotated[str, _d("CA file for NATS over TLS")] = ""
 
-    redis_url: Annotated[Secret, _d("keeps answers of routes; empty: from REDIS_HOSTS")] = Secret(
+    redis_url: Annotated[Secret, url("keeps answers of routes; empty: from REDIS_HOSTS")] = Secret(
         ""
     )
     redis_hosts: Annotated[str, _d("hosts, tried in order, comma separated")] = "localhost"
@@ -75,8 +75,8 @@ class GatewaySettings(msgspec.Struct, frozen=True):
         str, _d("file of such keys, mode 0600; empty: secrets.key in DATA_DIR")
     ] = ""
     enable_encryption: Annotated[bool, _d("seal provider secrets by ENCRYPTION_ENDPOINT")] = False
-    encryption_endpoint: Annotated[str, _d("encrypts: POST {secret} to {encryptedSecret}")] = ""
-    decryption_endpoint: Annotated[str, _d("decrypts: POST {secret} to {decryptedSecret}")] = ""
+    encryption_endpoint: Annotated[str, url("encrypts: POST {secret} to {encryptedSecret}")] = ""
+    decryption_endpoint: Annotated[str, url("decrypts: POST {secret} to {decryptedSecret}")] = ""
     encryption_timeout: Annotated[Duration, _d("limit of one call of the two")] = Duration(5)
     audience: Annotated[str, _d("of the Google ID token the two are sent; empty: none")] = ""
     gce_metadata_host: Annotated[str, _d("where that token comes from")] = (
@@ -154,7 +154,7 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     )
     upstream_ca_file: Annotated[str, _d("CA file for providers, beside the system's")] = ""
     upstream_proxy_url: Annotated[
-        str, _d("outbound proxy; takes the httpx engine, see UPSTREAM_ENGINE")
+        str, url("outbound proxy; takes the httpx engine, see UPSTREAM_ENGINE")
     ] = ""
     allow_private_upstreams: Annotated[
         bool, _d("let providers be at private, link-local and loopback addresses")

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 
 from metering.limits import Limits
-from runtime.settings import Duration, Secret, load
+from runtime.settings import Duration, Secret, load, url
 
 
 def _d(text: str) -> msgspec.Meta:
@@ -26,11 +26,11 @@ class MeteringSettings(msgspec.Struct, frozen=True):
         int, _d("partitions metered even while empty; those found in the stream always are")
     ] = 8
 
-    nats_url: Annotated[str, _d("NATS servers, comma separated")] = "nats://127.0.0.1:4222"
+    nats_url: Annotated[str, url("NATS servers, comma separated")] = "nats://127.0.0.1:4222"
     nats_creds: Annotated[str | None, _d("NATS credentials file")] = None
     nats_tls_ca: Annotated[str | None, _d("CA file for NATS over TLS")] = None
     nats_timeout: Annotated[Duration, _d("limit of one NATS request")] = Duration(5)
-    clickhouse_url: Annotated[str, _d("ClickHouse's HTTP address")] = "http://127.0.0.1:8123"
+    clickhouse_url: Annotated[str, url("ClickHouse's HTTP address")] = "http://127.0.0.1:8123"
     clickhouse_user: Annotated[str, _d("ClickHouse user")] = "default"
     clickhouse_password: Annotated[Secret, _d("ClickHouse password")] = Secret("")
     clickhouse_database: Annotated[str, _d("ClickHouse database")] = "tollway"

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from runtime.loopback import is_loopback
-from runtime.settings import BadSettings, Duration, Secret, load, port
+from runtime.settings import BadSettings, Duration, Secret, load, port, url
 
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
@@ -21,22 +21,18 @@ class ReportingSettings(msgspec.Struct, frozen=True, kw_only=True):
         Secret,
         Meta(description="what X-API-KEY says; admin tokens do too; empty: open, loopback only"),
     ] = Secret("")
-    clickhouse_url: Annotated[str, Meta(description="ClickHouse over HTTP")] = (
-        "http://127.0.0.1:8123"
-    )
+    clickhouse_url: Annotated[str, url("ClickHouse over HTTP")] = "http://127.0.0.1:8123"
     clickhouse_user: Annotated[str, Meta(description="ClickHouse user")] = "default"
     clickhouse_password: Annotated[Secret, Meta(description="ClickHouse password")] = Secret("")
     clickhouse_database: Annotated[str, Meta(description="database of the ledger")] = "tollway"
     clickhouse_connect_timeout: Annotated[
         Duration, Meta(description="how long a connection to ClickHouse may take")
     ] = Duration(5.0)
-    nats_url: Annotated[str, Meta(description="NATS, asked how far metering is")] = (
-        "nats://127.0.0.1:4222"
-    )
+    nats_url: Annotated[str, url("NATS, asked how far metering is")] = "nats://127.0.0.1:4222"
     nats_creds: Annotated[str, Meta(description="path of a NATS credentials file")] = ""
     nats_tls_ca: Annotated[str, Meta(description="path of the authority for NATS over TLS")] = ""
     postgres_url: Annotated[
-        Secret, Meta(description="configured keys, for top-keys; empty: only used keys are known")
+        Secret, url("configured keys, for top-keys; empty: only used keys are known")
     ] = Secret("")
     report_postgres_timeout: Annotated[
         Duration, Meta(description="how long a look at the configured keys may take")

@@ -122,6 +122,76 @@ def test_a_port_out_of_range_is_a_setting_that_cannot_be_used(program):
 
 
 @pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        (
+            "gateway",
+            "POSTGRES_URL NATS_URL REDIS_URL REPORTING_URL ENCRYPTION_ENDPOINT DECRYPTION_ENDPOINT"
+            " UPSTREAM_PROXY_URL",
+        ),
+        ("metering", "NATS_URL CLICKHOUSE_URL"),
+        ("metering audit", "NATS_URL CLICKHOUSE_URL"),
+        ("reporting", "POSTGRES_URL NATS_URL CLICKHOUSE_URL"),
+        ("tollway gateway", "POSTGRES_URL NATS_URL"),
+        ("tollway migrate", "POSTGRES_URL NATS_URL CLICKHOUSE_URL"),
+        ("tollway resync 3", "NATS_URL CLICKHOUSE_URL"),
+        ("tollway import bricksllm --dsn postgres://a/b", "POSTGRES_URL"),
+        ("tollway secrets status", "POSTGRES_URL"),
+    ],
+)
+def test_an_address_without_a_usable_port_is_a_setting_that_cannot_be_used(
+    tmp_path, command, names
+):
+    """It ends at once, and names each of them in a line of its own, without its password."""
+    module, *rest = command.split()
+    done = subprocess.run(
+        [*PROGRAM, *rest] if module == "tollway" else [sys.executable, "-m", module, *rest],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={
+            **os.environ,
+            "DATA_DIR": str(tmp_path),
+            **dict.fromkeys(names.split(), "http://me:hush@127.0.0.1:54x2/x"),
+        },
+    )
+    lines = done.stderr.splitlines()
+
+    assert done.returncode != 0
+    for name in names.split():
+        [line] = [line for line in lines if f"{name}: " in line]
+        assert f"{name}: its port is no number from 1 to 65535" in line
+    assert "Traceback" not in done.stderr
+    assert "hush" not in done.stderr
+
+
+@pytest.mark.parametrize("detach", [(), ("--detach",)], ids=["", "detach"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("LOG_LEVEL", "loud"),
+        ("DRAIN_S", "soon"),
+        ("LOG_FILES_MAX", "many"),
+        ("NATS_FILE_BYTES_MAX", "1GB"),
+    ],
+)
+def test_a_start_refused_for_a_setting_makes_no_data_directory(
+    tmp_path, capsys, monkeypatch, name, text, detach
+):
+    """It is looked at before anything is made."""
+    monkeypatch.setenv(name, text)
+    ports = ("--proxy-port", "--admin-port", "--reporting-port")
+    words = [word for option in ports for word in (option, str(free_port()))]
+    with pytest.raises(SystemExit) as caught:
+        main(["up", *detach, *words, "--data-dir", str(tmp_path / "new")])
+
+    assert caught.value.code == 1
+    assert f"{name}: " in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ("status",),
