@@ -10,6 +10,7 @@ import pytest
 from upstream.conftest import OpenEngine, Serve, ask
 from upstream.scripted_server import Peer, Script, answering, chunked, ending, plain
 
+from gateway.adapters.fast_upstream import FastUpstream
 from gateway.ports import (
     ConnectFailed,
     ConnectTimedOut,
@@ -241,7 +242,7 @@ async def test_connection_close_is_honoured_though_the_server_stays(
     server = await serve(script)
     response = await upstream.send(ask(server.origin()))
     await response.read(100)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await closed.wait()
 
     assert server.connection_count == 1
@@ -464,18 +465,21 @@ async def test_an_answer_nobody_asked_for_closes_an_idle_connection(
     serve: Serve, upstream: Upstream
 ) -> None:
     """An answer that comes before its question is not believed."""
+    is_idle = asyncio.Event()
 
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(plain(b"first"))
-        await asyncio.sleep(0.02)
+        await is_idle.wait()
         await peer.send(plain(b"poison"))
         await peer.gone()
 
     server = await serve(script, answering(plain(b"second")))
     first = await upstream.send(ask(server.origin()))
     await first.read(100)
-    await asyncio.sleep(0.05)
+    is_idle.set()
+    async with asyncio.timeout(60):
+        await server.everyone_gone()
     second = await upstream.send(ask(server.origin()))
 
     assert await second.read(100) == b"second"
@@ -567,7 +571,7 @@ async def test_a_body_over_the_readers_limit_is_an_error_and_closes(
     response = await upstream.send(ask(server.origin()))
     with pytest.raises(ResponseTooLarge):
         await response.read(100_000)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await closed.wait()
 
     assert not response.is_finished()
@@ -683,7 +687,7 @@ async def test_a_connect_that_nobody_takes_times_out(open_engine: OpenEngine) ->
     upstream = open_engine(connect_timeout_s=0.2)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as waiting:
         origin = Origin("http", *full.getsockname())
-        for _ in range(2):  # Linux holds one connection more than it was asked to.
+        for _ in range(4):  # Linux holds one connection more than it was asked to.
             filler = waiting.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(full.getsockname())
@@ -769,7 +773,7 @@ async def test_silence_inside_the_body_times_out(serve: Serve, upstream: Upstrea
         await peer.gone()
 
     server = await serve(script)
-    response = await upstream.send(ask(server.origin(), read_timeout_s=0.1))
+    response = await upstream.send(ask(server.origin(), read_timeout_s=1.0))
     chunks = response.chunks()
     first = await anext(chunks)
     with pytest.raises(ReadTimedOut):
@@ -785,16 +789,16 @@ async def test_a_long_stream_does_not_time_out_while_it_flows(
 
     async def script(peer: Peer) -> None:
         await peer.request()
-        await peer.send(OK + b"Content-Length: 12\r\n\r\n")
-        for _ in range(12):
+        await peer.send(OK + b"Content-Length: 32\r\n\r\n")
+        for _ in range(32):
             await asyncio.sleep(0.1)
             await peer.send(b"x")
         await peer.gone()
 
     server = await serve(script)
-    response = await upstream.send(ask(server.origin(), read_timeout_s=1.0))
+    response = await upstream.send(ask(server.origin(), read_timeout_s=3.0))
 
-    assert await response.read(100) == b"x" * 12
+    assert await response.read(100) == b"x" * 32
 
 
 @pytest.mark.parametrize("kind", ["bytes", "iterator"])
@@ -873,7 +877,7 @@ async def test_a_slow_reader_stops_the_server(serve: Serve, open_engine: OpenEng
     response = await upstream.send(ask(server.origin()))
     chunks = response.chunks()
     received_bytes = len(await anext(chunks))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await stalled.wait()
         sent_while_stalled_bytes = sent_bytes
         async for chunk in chunks:
@@ -946,11 +950,11 @@ async def test_a_slow_source_of_the_body_is_not_the_servers_silence(
 
     async def body() -> AsyncIterator[bytes]:
         yield b"a"
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(1.8)
         yield b"b"
 
     server = await serve(script)
-    response = await upstream.send(ask(server.origin(), body(), read_timeout_s=0.5))
+    response = await upstream.send(ask(server.origin(), body(), read_timeout_s=1.5))
 
     assert await response.read(10) == b"ok"
 
@@ -972,7 +976,7 @@ async def test_a_source_that_fails_closes_the_connection(serve: Serve, upstream:
     server = await serve(script)
     with pytest.raises(LookupError):
         await upstream.send(ask(server.origin(), body()))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await closed.wait()
 
     assert not received.endswith(b"0\r\n\r\n")
@@ -1170,11 +1174,18 @@ async def test_a_connection_that_ends_while_idle_is_replaced(
     first = await upstream.send(ask(server.origin()))
     first_body = await first.read(10)
     await server.everyone_gone()
-    await asyncio.sleep(0.02)
+    async with asyncio.timeout(60):
+        await _ends_seen(upstream)
     second = await upstream.send(ask(server.origin()))
 
     assert first_body == b"first"
     assert await second.read(10) == b"second"
+
+
+async def _ends_seen(upstream: Upstream) -> None:
+    """Returns when the engine keeps no connection; httpx keeps none."""
+    while isinstance(upstream, FastUpstream) and upstream.connection_count():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 async def test_an_idle_connection_is_closed_after_its_time(
@@ -1185,7 +1196,7 @@ async def test_an_idle_connection_is_closed_after_its_time(
     server = await serve(answering(plain(b"first")), answering(plain(b"second")))
     response = await upstream.send(ask(server.origin()))
     await response.read(10)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await server.everyone_gone()
     response = await upstream.send(ask(server.origin()))
 
@@ -1309,7 +1320,7 @@ async def test_cancelling_closes_the_connection(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await closed.wait()
 
 
@@ -1333,7 +1344,7 @@ async def test_closing_an_answer_early_closes_the_connection(
     other = await upstream.send(ask(server.origin()))
     await other.close()
     await other.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await server.everyone_gone()
 
     assert first == b"half"
@@ -1356,7 +1367,7 @@ async def test_closing_the_engine_closes_every_connection(serve: Serve, upstream
     busy = await upstream.send(ask(busy_origin))
     await response.read(10)
     await upstream.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await server.everyone_gone()
     with pytest.raises(UpstreamError):
         await busy.read(100)
@@ -1490,7 +1501,7 @@ async def test_a_streamed_body_of_another_length_closes_the_connection(
     server = await serve(script)
     with pytest.raises((ValueError, UpstreamError)):
         await upstream.send(msgspec.structs.replace(ask(server.origin(), body()), content_length=4))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await closed.wait()
 
     assert received.count(b"x" * 4) == 0

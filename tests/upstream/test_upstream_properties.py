@@ -31,7 +31,7 @@ def run(engine: str, script: Script, client: object) -> None:
         await server.start()
         upstream = open_upstream(engine, UpstreamSettings(tick_s=0.01))
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await client(upstream, server)
         finally:
             await upstream.close()
