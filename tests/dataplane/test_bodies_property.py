@@ -16,7 +16,7 @@ from gateway.dispatch.relay import Transcript
 KEY = "sk-any-body"
 ANY = settings(
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 TYPES = [
     "application/json",
@@ -38,7 +38,7 @@ bodies = st.one_of(
 def client(gateway: Gateway, echo: EchoProvider) -> Iterator[HTTPConnection]:
     """A connection that is kept, so that no body may run into the next request."""
     gateway.key(KEY, gateway.setting(echo.url))
-    connection = HTTPConnection("127.0.0.1", gateway.proxy_port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", gateway.proxy_port, timeout=60)
     yield connection
     connection.close()
 

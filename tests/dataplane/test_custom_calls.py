@@ -67,7 +67,6 @@ class Custom:
                 "x-custom-event-id": self.custom_id,
                 **headers,
             },
-            timeout=20,
         )
 
 

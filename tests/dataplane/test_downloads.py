@@ -38,7 +38,7 @@ async def calling(
         await asyncio.to_thread(gateway.key, name, setting)
         headers = {"authorization": f"Bearer {name}", "x-custom-event-id": name}
         async with loopback.AsyncClient(
-            base_url=gateway.proxy_url, headers=headers, timeout=20
+            base_url=gateway.proxy_url, headers=headers, timeout=60
         ) as client:
             yield client, provider
 
@@ -93,7 +93,7 @@ async def test_the_beginning_is_there_before_the_end_is(gateway, name, has_lengt
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
         await request.read()
         writer.write(head(len(first + rest)) + first if has_length else head(None) + chunk(first))
-        await asyncio.wait_for(has_begun.wait(), 10)
+        await asyncio.wait_for(has_begun.wait(), 60)
         writer.write(rest if has_length else chunk(rest) + b"0\r\n\r\n")
 
     got = b""
@@ -146,7 +146,7 @@ async def test_a_client_that_leaves_ends_the_download(gateway, name):
         async with client.stream("POST", SPEECH, json={"model": "tts-1"}) as streamed:
             async for _ in streamed.aiter_raw():
                 break
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await provider.has_ended.wait()
 
     end = await asyncio.to_thread(end_of, gateway, name)
@@ -177,7 +177,7 @@ async def test_a_client_that_takes_nothing_stops_the_provider(gateway, name):
         [facts] = worker_facts(gateway)
         worker = psutil.Process(facts.pid)
         before = worker.memory_info().rss
-        async with client.stream("GET", CONTENT) as streamed, asyncio.timeout(20):
+        async with client.stream("GET", CONTENT) as streamed, asyncio.timeout(90):
             await stalled.wait()
             grown = worker.memory_info().rss - before
             async for piece in streamed.aiter_raw():
@@ -195,7 +195,7 @@ async def test_the_content_of_a_file_comes_in_pieces_whatever_it_is(gateway, nam
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
         await request.read()
         writer.write(head(None, b"application/json") + chunk(b'{"usage":{"prompt_tokens":5},'))
-        await asyncio.wait_for(has_begun.wait(), 10)
+        await asyncio.wait_for(has_begun.wait(), 60)
         writer.write(chunk(b'"a":1}') + b"0\r\n\r\n")
 
     async with (

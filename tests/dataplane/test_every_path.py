@@ -89,7 +89,7 @@ def client(gateway: Gateway, echo: EchoProvider) -> Iterator[HTTPConnection]:
     """A connection of a client whose key may call both vendors; it sends what it is given."""
     settings = [gateway.setting(echo.url, provider=vendor) for vendor in ("openai", "anthropic")]
     gateway.key(KEY, settings[0], settingIds=settings)
-    connection = HTTPConnection("127.0.0.1", gateway.proxy_port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", gateway.proxy_port, timeout=60)
     yield connection
     connection.close()
 

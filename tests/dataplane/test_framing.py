@@ -133,7 +133,7 @@ async def told(gateway: Gateway, key: str, content: bytes, answers: int | None =
     got, has_ended = b"", False
     try:
         writer.write(content.replace(b"KEY", key.encode()))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while answers is None or got.count(b"HTTP/1.1 ") < answers or not got.endswith(b"}"):
                 piece = await reader.read(65_536)
                 if not piece:

@@ -7,6 +7,7 @@ import pytest
 from support import loopback
 from support.echo_provider import EchoProvider
 from support.programs import Gateway
+from support.workers import until_in_force
 
 LISTED = {
     "object": "list",
@@ -29,7 +30,7 @@ def key(gateway: Gateway, echo: EchoProvider) -> str:
 def get(gateway: Gateway, key: str, path: str = "", **headers: str) -> httpx.Response:
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
     return loopback.get(
-        f"{gateway.proxy_url}/v1/models{path}", headers={"x-api-key": key, **headers}, timeout=20
+        f"{gateway.proxy_url}/v1/models{path}", headers={"x-api-key": key, **headers}
     )
 
 
@@ -93,7 +94,7 @@ def test_lists_of_the_key_and_of_its_settings_are_what_is_shown(gateway, echo, k
     assert not echo.heard
 
 
-def test_an_alias_is_listed_and_goes_up_as_what_it_stands_for(gateway, echo, key):
+def test_an_alias_is_listed_and_goes_up_as_what_it_stands_for(gateway, module_postgres, echo, key):
     """Exact ones; a pattern works, but is no name to list."""
     for alias, model in (("fast", "gpt-4o"), ("old-*", "openai/o3")):
         made = loopback.put(
@@ -101,10 +102,8 @@ def test_an_alias_is_listed_and_goes_up_as_what_it_stands_for(gateway, echo, key
         )
         assert made.status_code == 200, made.text
 
-    def has_alias() -> bool:
-        return "fast" in ids(get(gateway, key))
-
-    gateway.wait_until(has_alias, 10)
+    until_in_force(gateway, module_postgres.url)
+    assert "fast" in ids(get(gateway, key))
     assert get(gateway, key, "/fast").json()["owned_by"] == "alias"
     assert "old-*" not in ids(get(gateway, key))
     for asked, sent in (("fast", b"gpt-4o"), ("old-faithful", b"o3")):

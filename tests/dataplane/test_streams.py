@@ -39,9 +39,24 @@ def key(gateway: Gateway, provider: str) -> None:
 @pytest.fixture
 def connection(gateway: Gateway) -> Iterator[HTTPConnection]:
     """A connection of its own, which the gateway may break."""
-    connection = HTTPConnection("127.0.0.1", gateway.proxy_port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", gateway.proxy_port, timeout=60)
     yield connection
     connection.close()
+
+
+@pytest.fixture(scope="module")
+def late(gateway: Gateway) -> Iterator[dict[str, HTTPConnection]]:
+    """A stream of every path that outlasts its client's patience; all of them wait together."""
+    connections = {
+        path: HTTPConnection("127.0.0.1", gateway.proxy_port, timeout=60) for path in PATHS
+    }
+    headers = {"x-api-key": KEY, "x-request-timeout": "4s"}
+    headers |= {"x-demo-chunks": "600", "x-demo-chunk-delay-ms": "100"}
+    for path, connection in connections.items():
+        connection.request("POST", path, json.dumps({**PATHS[path], "stream": True}), headers)
+    yield connections
+    for connection in connections.values():
+        connection.close()
 
 
 def ask(connection: HTTPConnection, path: str, **demo: str) -> HTTPResponse:
@@ -98,14 +113,10 @@ def test_an_error_of_the_provider_s_in_a_stream_goes_on_as_it_is(connection, pat
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_an_exchange_that_takes_too_long_says_so_in_its_stream(connection, path):
+def test_an_exchange_that_takes_too_long_says_so_in_its_stream(late, path):
     """The client's own timeout, once something has gone out."""
-    headers = {"x-api-key": KEY, "x-request-timeout": "400ms"}
-    headers |= {"x-demo-chunks": "50", "x-demo-chunk-delay-ms": "100"}
-    connection.request("POST", path, json.dumps({**PATHS[path], "stream": True}), headers)
-
     with pytest.raises(IncompleteRead) as caught:
-        connection.getresponse().read()
+        late[path].getresponse().read()
 
     assert b"did not answer in time" in caught.value.partial.rstrip().rpartition(b"\n\n")[2]
 
