@@ -136,7 +136,7 @@ def told(name: str, seconds: list[float]) -> None:
 def write(gateway: Gateway, setting_id: str, count: int) -> None:
     """Creates and changes keys through the admin API, one after the other."""
     creating, patching = [], []
-    with loopback.Client(base_url=gateway.admin_url, timeout=30) as api:
+    with loopback.Client(base_url=gateway.admin_url, timeout=60) as api:
         for number in range(count):
             began = time.perf_counter()
             answer = api.put(
@@ -161,9 +161,10 @@ def write(gateway: Gateway, setting_id: str, count: int) -> None:
 @contextmanager
 def connections(gateway: Gateway, facts: list[WorkerFacts]) -> Iterator[list[httpx.Client]]:
     """Clients with a connection each, such that every worker has some."""
-    clients = [loopback.Client(base_url=gateway.proxy_url, timeout=30) for _ in range(CONNECTIONS)]
+    clients = [loopback.Client(base_url=gateway.proxy_url, timeout=60) for _ in range(CONNECTIONS)]
     try:
-        for _ in range(20):
+        deadline = time.monotonic() + 60
+        while True:
             for client in clients:
                 client.get("/health")
             held = [
@@ -176,9 +177,11 @@ def connections(gateway: Gateway, facts: list[WorkerFacts]) -> Iterator[list[htt
             if all(held):
                 print(f"connections a worker: {held}")
                 break
-            clients.append(loopback.Client(base_url=gateway.proxy_url, timeout=30))
-        else:
-            raise RuntimeError(f"no connection to every worker: {held}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"no connection to every worker: {held}")
+            # One that takes none may be held up for a moment.
+            time.sleep(0.2)
+            clients.append(loopback.Client(base_url=gateway.proxy_url, timeout=60))
         yield clients
     finally:
         for client in clients:
@@ -189,7 +192,7 @@ def revoke(gateway: Gateway, setting_id: str, facts: list[WorkerFacts], count: i
     """From the answer to a revocation until no connection to any worker takes the key."""
     taking = []
     with (
-        loopback.Client(base_url=gateway.admin_url, timeout=30) as api,
+        loopback.Client(base_url=gateway.admin_url, timeout=60) as api,
         connections(gateway, facts) as clients,
     ):
         for number in range(count):

@@ -31,6 +31,7 @@ from runtime.settings import Secret
 
 MIB = 1024 * 1024
 KIB = 1024
+AT_ONCE = 50
 PIECE = bytes(range(256)) * 256
 EVENT = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"Hello"}}],"usage":null}\n\n'
 STREAM = (
@@ -95,6 +96,11 @@ async def watched(worker: psutil.Process, what: str) -> AsyncIterator[None]:
         f"{what}: {took_s:.1f} s, resident {before / MIB:.1f} MiB before,"
         f" peak {peak / MIB:.1f} MiB (+{(peak - before) / MIB:.1f})"
     )
+
+
+def batches(streams: int) -> list[int]:
+    """How many are opened at once, one batch after the other."""
+    return [min(AT_ONCE, streams - opened) for opened in range(0, streams, AT_ONCE)]
 
 
 class Client:
@@ -179,6 +185,7 @@ async def measure(gateway: Gateway, streams: int, size: int) -> None:
         await asyncio.to_thread(
             lambda: gateway.key("sk-checked", setting, allowedModels=["whisper-1"])
         )
+        await asyncio.to_thread(gateway.wait_until, lambda: bool(worker_facts(gateway)))
         [facts] = worker_facts(gateway)
         worker = psutil.Process(facts.pid)
         client = Client(gateway, "sk-free")
@@ -212,11 +219,11 @@ async def measure(gateway: Gateway, streams: int, size: int) -> None:
                 await body()
         opened = [await client.stream() for _ in range(20)]  # Whatever is made once is made now.
         before = worker.memory_info().rss
-        for _ in range(streams // 50):
-            opened += await asyncio.gather(*(client.stream() for _ in range(50)))
+        for count in batches(streams):
+            opened += await asyncio.gather(*(client.stream() for _ in range(count)))
         grown = worker.memory_info().rss - before
         print(
-            f"{len(opened)} open streams: {grown / (len(opened) - 20) / KIB:.1f} KiB each"
+            f"{len(opened)} open streams: {grown / streams / KIB:.1f} KiB each"
             f" ({before / MIB:.1f} MiB to {(before + grown) / MIB:.1f} MiB)"
         )
         provider.go_on.set()
@@ -232,6 +239,8 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=2_000)
     parser.add_argument("--megabytes", type=int, default=300)
     arguments = parser.parse_args()
+    if arguments.streams < 1:
+        parser.error("--streams is at least 1")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65_536)), hard))
     with tempfile.TemporaryDirectory() as directory:
