@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -110,16 +109,21 @@ async def tell(gateway: Gateway, content: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.proxy_port)
     try:
         writer.write(content)
-        async with asyncio.timeout(10):
-            head = await reader.readuntil(b"\r\n\r\n")
-            lengths = [
-                int(line[15:])
-                for line in head.lower().split(b"\r\n")
-                if line.startswith(b"content-length:")
-            ]
-            return head + (await reader.readexactly(lengths[0]) if lengths else b"")
+        return await answer_from(reader)
     finally:
         writer.close()
+
+
+async def answer_from(reader: asyncio.StreamReader) -> bytes:
+    """A head, and its body when it has a length."""
+    async with asyncio.timeout(60):
+        head = await reader.readuntil(b"\r\n\r\n")
+        lengths = [
+            int(line[15:])
+            for line in head.lower().split(b"\r\n")
+            if line.startswith(b"content-length:")
+        ]
+        return head + (await reader.readexactly(lengths[0]) if lengths else b"")
 
 
 def status_and_code(answer: bytes) -> tuple[int, str]:
@@ -206,14 +210,14 @@ async def test_an_answer_with_an_absurd_usage_block_is_still_recorded(gateway, n
 
 def counts_with(gateway: Gateway, counter: str) -> dict[str, int]:
     """The worker's counters, once this one has moved; a worker tells them every second."""
-    [state] = Path(gateway.data_dir).glob("run/gateway-worker-*.state.json")
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        counts: dict[str, int] = json.loads(state.read_bytes())["counts"]
-        if counts[counter]:
-            return counts
-        time.sleep(0.05)
-    raise AssertionError(f"{counter} has not moved")
+    state = gateway.data_dir / "run" / "gateway-worker-1.state.json"
+
+    def counts() -> dict[str, int]:
+        told: dict[str, int] = json.loads(state.read_bytes())["counts"]
+        return told
+
+    gateway.wait_until(lambda: counts()[counter] > 0)
+    return counts()
 
 
 @pytest.fixture
@@ -267,11 +271,17 @@ async def test_a_stop_answers_those_who_have_nothing_yet(
     try:
         async with provider_for(gateway, name, b"") as provider:
             waiting = asyncio.create_task(tell(gateway, request(name, name)))
-            sending = asyncio.create_task(tell(gateway, request(name, name)[:-4]))
-            async with asyncio.timeout(10):
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.proxy_port)
+            head = b"expect: 100-continue\r\ncontent-length: %d\r\n" % len(BODY)
+            writer.write(request(name, name, b"", head))
+            # It has the request, and wants the rest of it.
+            assert await answer_from(reader) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(BODY[:-4])
+            async with asyncio.timeout(60):
                 await provider.was_asked.wait()
             status = await asyncio.to_thread(gateway.stop)
-            answers = [await waiting, await sending]
+            answers = [await waiting, await answer_from(reader)]
+            writer.close()
     finally:
         gateway.kill()
 

@@ -2,15 +2,20 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
+from threading import Event
 
 import httpx
 import openai
 import pytest
 from support import loopback
+from support.body_provider import BodyProvider, Request, body_provider
 from support.events import events
 from support.programs import Gateway
 from support.servers import free_port
+from support.workers import worker_facts
 
 from contracts.exchange import ExchangeCompleted, RequestAdmitted
 
@@ -25,7 +30,44 @@ def ask(**changes: object) -> dict[str, object]:
 
 def post(gateway: Gateway, path: str = PATHS[1], key: str = KEY, **options: object):
     headers = {"authorization": f"Bearer {key}", **options.pop("headers", {})}
-    return loopback.post(f"{gateway.proxy_url}{path}", headers=headers, timeout=10, **options)
+    return loopback.post(f"{gateway.proxy_url}{path}", headers=headers, **options)
+
+
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+BEGIN = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
+END = (
+    b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":374,"completion_tokens":44}}\n\n'
+    b"data: [DONE]\n\n"
+)
+
+
+@asynccontextmanager
+async def held_stream() -> AsyncIterator[tuple[BodyProvider, asyncio.Event]]:
+    """A provider that begins its streams, and ends them when it may."""
+    may_end = asyncio.Event()
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        await request.read()
+        writer.write(STREAM_HEAD + b"%x\r\n%b\r\n" % (len(BEGIN), BEGIN))
+        await may_end.wait()
+        writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(END), END))
+
+    async with body_provider(answer) as provider:
+        yield provider, may_end
+
+
+def stream(
+    gateway: Gateway, key: str, headers: dict[str, str]
+) -> AbstractContextManager[httpx.Response]:
+    """The answer to a streaming request, as it comes."""
+    return loopback.stream(
+        "POST",
+        f"{gateway.proxy_url}{PATHS[1]}",
+        json=ask(stream=True),
+        headers={"authorization": f"Bearer {key}", **headers},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -159,42 +201,61 @@ async def test_bodies_over_the_event_limit_travel_as_head_and_hash(configured, b
 
 async def test_a_client_that_leaves_is_billed_for_what_the_provider_bills(configured, bus, named):
     """By default the stream is read to its end, so the usage is known."""
-    with loopback.stream(
-        "POST",
-        f"{configured.proxy_url}/v1/chat/completions",
-        json=ask(stream=True),
-        headers={
-            "authorization": f"Bearer {KEY}",
-            "x-demo-chunks": "20",
-            "x-demo-chunk-delay-ms": "30",
-            **USAGE,
-            **named,
-        },
-    ) as answer:
-        next(answer.iter_bytes())
 
-    completed = (await events(bus, named["x-custom-event-id"]))[-1]
+    def read_a_little(key: str) -> None:
+        with stream(configured, key, named) as answer:
+            next(answer.iter_bytes())
+        # An answer to somebody else: by then the worker has seen the other one leave.
+        loopback.get(f"{configured.proxy_url}/health")
+
+    async with held_stream() as (provider, may_end):
+        setting = await asyncio.to_thread(configured.setting, provider.url)
+        await asyncio.to_thread(configured.key, "sk-leaves", setting)
+        await asyncio.to_thread(read_a_little, "sk-leaves")
+        may_end.set()
+        completed = (await events(bus, named["x-custom-event-id"]))[-1]
+
     assert completed.outcome == "client_left"
     assert json.loads(completed.usage_document)["usage"]["prompt_tokens"] == 374
 
 
 async def test_a_stop_finishes_streams_under_way_and_ships_the_journal(
-    bus, module_postgres, provider, named, tmp_path: Path
+    bus, module_postgres, named, tmp_path: Path
 ):
     """SIGTERM: no stream is cut within DRAIN_S, and nothing stays behind unshipped."""
-    gateway = Gateway(tmp_path, {"NATS_URL": bus.url, "POSTGRES_URL": module_postgres.url})
+    gateway = Gateway(
+        tmp_path,
+        {
+            "NATS_URL": bus.url,
+            "POSTGRES_URL": module_postgres.url,
+            "DRAIN_S": "60",
+            "JOURNAL_STOP": "4",
+        },
+    )
     gateway.start_ready()
-    gateway.key("sk-stop", gateway.setting(provider))
+    has_begun = Event()
 
-    def slow_stream() -> str:
-        headers = {"x-demo-chunks": "10", "x-demo-chunk-delay-ms": "100", **named}
-        return post(gateway, key="sk-stop", json=ask(stream=True), headers=headers).text
+    def whole_stream() -> bytes:
+        content = b""
+        with stream(gateway, "sk-stop", named) as answer:
+            for piece in answer.iter_bytes():
+                content += piece
+                has_begun.set()
+        return content
 
-    streaming = asyncio.create_task(asyncio.to_thread(slow_stream))
-    await asyncio.sleep(0.4)
-    status = await asyncio.to_thread(gateway.stop)
+    async with held_stream() as (provider, may_end):
+        setting = await asyncio.to_thread(gateway.setting, provider.url)
+        await asyncio.to_thread(gateway.key, "sk-stop", setting)
+        streaming = asyncio.create_task(asyncio.to_thread(whole_stream))
+        assert await asyncio.to_thread(has_begun.wait, 60)
+        stopping = asyncio.create_task(asyncio.to_thread(gateway.stop))
+        await asyncio.to_thread(
+            gateway.wait_until, lambda: not any(one.is_ready for one in worker_facts(gateway))
+        )
+        may_end.set()
+        assert (await streaming).endswith(b"data: [DONE]\n\n")
+        status = await stopping
 
-    assert (await streaming).endswith("data: [DONE]\n\n")
     assert status == 0
     completed = (await events(bus, named["x-custom-event-id"]))[-1]
     assert completed.outcome == "answered"
