@@ -72,7 +72,7 @@ async def told(gateway: Gateway, key: str, content: bytes) -> list[bytes]:
     got = b""
     try:
         writer.write(content.replace(b"KEY", key.encode()))
-        while piece := await asyncio.wait_for(reader.read(65_536), 5 if not got else 0.3):
+        while piece := await asyncio.wait_for(reader.read(65_536), 60 if not got else 0.3):
             got += piece
     except (TimeoutError, ConnectionError):
         pass

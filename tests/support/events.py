@@ -45,7 +45,7 @@ async def _following(bus: NatsServer, custom_id: str) -> AsyncGenerator[Event, N
     seen: set[tuple[bytes, int]] = set()
     sequence = 1
     try:
-        stream = client.jetstream()
+        stream = client.jetstream(timeout=60)
         async with asyncio.timeout(60):
             while True:
                 try:

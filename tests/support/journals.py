@@ -12,10 +12,9 @@ from support.programs import Gateway
 
 def journal(gateway: Gateway) -> Iterator[RequestAdmitted | ExchangeCompleted]:
     """Every event in the journal's segments."""
-    for path in sorted(Path(gateway.data_dir).glob("journal/**/*")):
-        content = path.read_bytes() if path.is_file() else b""
-        if len(content) < SEGMENT_HEADER_BYTES:
-            continue
+    for path in sorted(Path(gateway.data_dir).glob("journal/**/*.seg")):
+        # Under this name it is never without its header; a draft may go while it is read.
+        content = path.read_bytes()
         header = SegmentHeader.unpack(content)
         try:
             tail = content[SEGMENT_HEADER_BYTES:]
