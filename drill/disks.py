@@ -18,8 +18,8 @@ from drill.interpreters import interpreter
 from drill.load import Load
 from drill.quiet import settle, unquiet
 
-_SEEN_S: Final = 25.0
-_MET_S: Final = 40.0
+_SEEN_S: Final = 60.0
+_MET_S: Final = 80.0
 _KILLS: Final = 2
 
 

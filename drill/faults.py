@@ -32,8 +32,10 @@ SHORT_PAUSE_S: Final = 0.4
 LONG_PAUSE_S: Final = DEADLINE_S + EXECUTION_S + MEMBER_TTL_S + 1.0
 """Past the deadline of an insert, past the recovery of its batch, past the owner's membership."""
 
-_BACK_S: Final = 40.0
-_SEAM_S: Final = 20.0
+_BACK_S: Final = 60.0
+_SEAM_S: Final = 60.0
+_STALLED_S: Final = 40.0
+"""What a stalled disk may keep from happening so long."""
 
 
 class NotInjected(AssertionError):
@@ -96,7 +98,7 @@ async def child_replaced(installation: Installation, target: str, before: set[in
 
 async def _children_gone(installation: Installation, supervisor: str) -> None:
     # They die with their parent; a port or a lock may take a moment.
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + _STALLED_S
     while installation.children(supervisor) and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
 
@@ -135,7 +137,7 @@ async def paused(*pids: int) -> AsyncIterator[None]:
         for pid in pids:
             if not send(pid, signal.SIGSTOP):
                 raise NotInjected(f"{pid} had ended")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + _STALLED_S
         while not all(is_stopped(pid) for pid in pids):
             if time.monotonic() > deadline:
                 raise NotInjected("a process did not stop")
@@ -255,7 +257,7 @@ async def late_insert(installation: Installation, *, pauses_consumer: bool) -> s
         return True
 
     await at_seam(installation, Seam(before=hold))
-    await _await(done, "the insert was not held", LONG_PAUSE_S + 10)
+    await _await(done, "the insert was not held", LONG_PAUSE_S + _STALLED_S)
     return "insert held past its deadline" + (", its consumer paused" if pauses_consumer else "")
 
 
@@ -269,19 +271,23 @@ async def stuck_partition(installation: Installation, seconds: float) -> str:
         pid = consumer_behind(installation, port)
         began = installation.clickhouse_proxy.inserts
         async with paused(pid):
+            deadline = time.monotonic() + seconds + _STALLED_S
             await asyncio.sleep(seconds)
-        others = installation.clickhouse_proxy.inserts - began
+            while not (others := installation.clickhouse_proxy.inserts - began):
+                if time.monotonic() > deadline:
+                    break
+                await asyncio.sleep(0.05)
         done.set()
         return False
 
     await at_seam(installation, Seam(before=hold))
-    await _await(done, "the consumer was not held", seconds + 10)
+    await _await(done, "the consumer was not held", seconds + 2 * _STALLED_S)
     if others == 0:
         raise NotInjected("no other partition went on")
     return f"one partition stuck {seconds:g} s beside {others} inserts of others"
 
 
-async def _await(event: asyncio.Event, problem: str, timeout_s: float = 15.0) -> None:
+async def _await(event: asyncio.Event, problem: str, timeout_s: float = _BACK_S) -> None:
     try:
         await asyncio.wait_for(event.wait(), timeout_s)
     except TimeoutError:
@@ -295,7 +301,7 @@ async def lose_parcels(installation: Installation, chance: random.Random, at_mos
     """Parcels that nobody has read yet are erased from the stream. Needs load."""
     deleted = 0
     async with paused(*installation.pids("metering-consumer")), Broker.open(installation) as broker:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + _STALLED_S
         while not deleted and time.monotonic() < deadline:
             await asyncio.sleep(0.2)
             unread = await broker.unread()
@@ -322,8 +328,10 @@ async def put_nats_back(installation: Installation, part: Part, chance: random.R
         async with Broker.open(installation) as broker:
             before = await broker.last_seq()
         await asyncio.sleep(chance.uniform(1.5, 4.0))
+        deadline = time.monotonic() + _STALLED_S
         async with Broker.open(installation) as broker:
-            after = await broker.last_seq()
+            while (after := await broker.last_seq()) <= before and time.monotonic() < deadline:
+                await asyncio.sleep(0.1)
         if after <= before:
             raise NotInjected("nothing was shipped meanwhile")
         await program.stop()

@@ -12,11 +12,12 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import msgspec
 
 from drill.programs import Program, free_ports, send
 from drill.proxy import Proxy
@@ -33,9 +34,11 @@ SUPERVISORS: Final = ("gateway", "metering")
 TARGETS: Final = (*SERVERS, *SUPERVISORS, "gateway-worker", "metering-consumer")
 """What can be killed and paused; the last two are one of several, picked by the caller's chance."""
 
+PORTS: Final = 8
 DEADLINE_S: Final = 1.0
 EXECUTION_S: Final = 1.0
 MEMBER_TTL_S: Final = 2.0
+_KNOWN_S: Final = 60.0
 
 _QUICK: Final = {
     "GATEWAY_WORKERS": "2",
@@ -51,7 +54,7 @@ _QUICK: Final = {
     "PARCEL_BACKOFF_MAX": "500ms",
     "PROXY_TIMEOUT": "30s",
     "DRAIN_S": "5s",
-    "JOURNAL_STOP": "3s",
+    "JOURNAL_STOP": "20s",
     "BOOKING_DEADLINE_S": f"{DEADLINE_S:g}s",
     "BOOKING_EXECUTION_MAX": f"{EXECUTION_S:g}s",
     "BATCH_DELAY": "50ms",
@@ -67,14 +70,20 @@ _QUICK: Final = {
 class Installation:
     """Everything that runs. `start`, then faults and load, then `stop`; one event loop."""
 
-    def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        settings: Mapping[str, str] | None = None,
+        ports: Sequence[int] | None = None,
+    ) -> None:
+        """`ports` are PORTS free ones that nobody else is given; without them any that are free."""
         self.directory = directory
         self.key = f"drill-{secrets.token_hex(12)}"
         self.gateway_killed_at: list[float] = []
         """When workers of the gateway died, by `time.monotonic`: only they abandon requests."""
         self.disk_full: list[tuple[float, float]] = []
         """When the end of an admitted request may have found no room in the journal."""
-        nats, postgres, clickhouse, nats_proxy, clickhouse_proxy, *own = free_ports(8)
+        nats, postgres, clickhouse, nats_proxy, clickhouse_proxy, *own = ports or free_ports(PORTS)
         self.proxy_port, self.admin_port, self.upstream_port = own
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "logs").mkdir(exist_ok=True)
@@ -117,10 +126,13 @@ class Installation:
     @classmethod
     @contextlib.asynccontextmanager
     async def running(
-        cls, directory: Path, settings: Mapping[str, str] | None = None
+        cls,
+        directory: Path,
+        settings: Mapping[str, str] | None = None,
+        ports: Sequence[int] | None = None,
     ) -> AsyncIterator["Installation"]:
         """A started installation until the end of the block."""
-        installation = cls(directory, settings)
+        installation = cls(directory, settings, ports)
         try:
             await installation.start()
             yield installation
@@ -174,7 +186,7 @@ class Installation:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        said, _ = await asyncio.wait_for(process.communicate(), 60)
+        said, _ = await asyncio.wait_for(process.communicate(), 100)
         if process.returncode != expected:
             raise RuntimeError(f"{arguments} ended with {process.returncode}: {said.decode()}")
         return said.decode()
@@ -198,6 +210,16 @@ class Installation:
     def consumers(self) -> dict[str, int]:
         """Metering's consumer processes."""
         return self.children("metering")
+
+    def _knows_keys(self) -> bool:
+        """Whether every living worker says that it knows a key; there is but one."""
+        workers = self.workers()
+        known = 0
+        for name in workers:
+            with contextlib.suppress(OSError):
+                path = state_path(self.directory, f"{name}.state")
+                known += bool(msgspec.json.decode(path.read_bytes())["keys"])
+        return bool(workers) and known == len(workers)
 
     def pids(self, target: str) -> list[int]:
         """The processes a target stands for; several for workers and consumers."""
@@ -267,7 +289,7 @@ class Installation:
 
     async def _make_key(self) -> None:
         async with httpx.AsyncClient(
-            base_url=f"http://{LOOPBACK}:{self.admin_port}", timeout=10, trust_env=False
+            base_url=f"http://{LOOPBACK}:{self.admin_port}", timeout=60, trust_env=False
         ) as admin:
             setting = {
                 "provider": "openai",
@@ -281,5 +303,6 @@ class Installation:
             answer.raise_for_status()
             key = {"name": "drill", "key": self.key, "settingIds": [answer.json()["id"]]}
             (await admin.put("/api/key-management/keys", json=key)).raise_for_status()
-        # Every worker knows a new key within a second.
-        await asyncio.sleep(1.0)
+        async with asyncio.timeout(_KNOWN_S):
+            while not self._knows_keys():
+                await asyncio.sleep(0.05)

@@ -15,8 +15,11 @@ from typing import Final
 from infra.embedded.plan import ServerPlan
 from runtime.processes import dying_with_parent
 
-# Below the kernel's range for outgoing connections: what was killed finds its port free.
-_PORTS: Final = range(18_000, 32_000)
+# Below the kernel's range for outgoing connections: what was killed finds its port free. Below that
+# of the tests and the benches too, which may run beside a drill.
+_PORTS: Final = range(14_000, 18_000)
+_LONGEST_S: Final = 60.0
+"""How long an end may take on a disk that stalls."""
 _POLL_S: Final = 0.02
 
 Probe = Callable[[], Awaitable[bool]]
@@ -132,10 +135,10 @@ class Program:
         if popen is None:
             return
         popen.kill()
-        await self._gone(10)
+        await self._gone(_LONGEST_S)
         self._popen = None
 
-    async def stop(self, timeout_s: float = 30.0) -> None:
+    async def stop(self, timeout_s: float = _LONGEST_S) -> None:
         """Ask, wait, kill past the timeout."""
         popen = self._popen
         if popen is None:

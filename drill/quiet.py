@@ -14,7 +14,7 @@ from drill.load import Load
 from drill.stores import Broker, consumer_problems, unshipped
 
 _POLL_S: Final = 0.25
-_HOPELESS_S: Final = 10.0
+_HOPELESS_S: Final = 20.0
 """Quiet for so long and still not clean: it will not be."""
 
 
@@ -47,7 +47,7 @@ async def settle(
     installation: Installation,
     load: Load,
     *,
-    timeout_s: float = 45.0,
+    timeout_s: float = 90.0,
     again_after_s: float = 0.3,
     hopeless_s: float = _HOPELESS_S,
 ) -> Verdict:

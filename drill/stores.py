@@ -41,14 +41,14 @@ class Broker:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self.jetstream: JetStreamContext = client.jetstream(timeout=5)
+        self.jetstream: JetStreamContext = client.jetstream(timeout=60)
 
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, installation: Installation) -> AsyncIterator["Broker"]:
         """A connection while the block lasts. Raises what nats-py raises."""
         client = await nats.connect(
-            installation.nats_url, connect_timeout=5, allow_reconnect=False, error_cb=_ignore
+            installation.nats_url, connect_timeout=60, allow_reconnect=False, error_cb=_ignore
         )
         try:
             yield cls(client)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
+from support.servers import free_port
 
 from drill.books import Verdict
-from drill.installation import Installation
+from drill.installation import PORTS, Installation
 from drill.load import Load
 from drill.quiet import settle
 from drill.stores import consumer_progress
@@ -22,7 +23,7 @@ class Stage:
     load: Load
     chance: random.Random
 
-    async def settled(self, timeout_s: float = 40.0) -> Verdict:
+    async def settled(self, timeout_s: float = 90.0) -> Verdict:
         """The books, closed; they must be right."""
         verdict = await settle(self.installation, self.load, timeout_s=timeout_s)
         assert verdict.is_clean, str(verdict)
@@ -41,7 +42,8 @@ async def stage(
     directory = tmp_path_factory.mktemp("drill")
     settings = getattr(request.module, "SETTINGS", {})
     chance = random.Random(request.module.__name__)
-    async with Installation.running(directory, settings) as installation:
+    ports = [free_port() for _ in range(PORTS)]
+    async with Installation.running(directory, settings, ports) as installation:
         yield Stage(
             installation, Load(installation.proxy_port, installation.key, chance, "t"), chance
         )
