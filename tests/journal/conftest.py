@@ -35,6 +35,9 @@ _QUICK = JournalSettings(
     resend_after=Duration(0.3),
     adopt_interval=Duration(0.05),
 )
+NEVER = Duration(3600)
+PATIENT = Duration(60)
+"""For `parcel_ack_timeout`, where a test counts parcels: an answer that comes late is an answer."""
 
 
 def quick(**changes: Any) -> JournalSettings:
@@ -105,7 +108,7 @@ class Writer:
         assert sorted(book.payloads for book in meter.books.values()) == wanted
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
     """Returns when the condition holds."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - anything may be waited for

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import nats
 from nats.aio.client import Client
+from nats.js import JetStreamContext
 from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
@@ -17,6 +18,9 @@ from contracts.subjects import (
     checkpoint_key,
     resend_subject,
 )
+
+_LONGEST_S = 60
+"""A disk that stalls holds up every request."""
 
 
 @dataclass
@@ -52,8 +56,14 @@ class ReferenceMeter:
     async def connect(self) -> Client:
         """The meter's own connection."""
         if self._client is None or self._client.is_closed:
-            self._client = await nats.connect(self.url, allow_reconnect=False)
+            self._client = await nats.connect(
+                self.url, allow_reconnect=False, connect_timeout=_LONGEST_S
+            )
         return self._client
+
+    async def stream(self) -> JetStreamContext:
+        """Requests over the meter's own connection."""
+        return (await self.connect()).jetstream(timeout=_LONGEST_S)
 
     async def close(self) -> None:
         """Close it."""
@@ -64,7 +74,7 @@ class ReferenceMeter:
     async def turn(self) -> int:
         """Books what the stream holds now and writes the checkpoints. Returns parcels read."""
         client = await self.connect()
-        stream = client.jetstream(timeout=5)
+        stream = await self.stream()
         state = (await stream.stream_info(EXCHANGES_STREAM)).state
         self.next_seq = max(self.next_seq, state.first_seq)
         read = 0
@@ -131,11 +141,11 @@ class ReferenceMeter:
             key, self._behind = self._behind, None
             content = json.dumps({"offset": self.books[key].offset}).encode()
             await client.publish(resend_subject(bytes.fromhex(key)), content)
-            await client.flush(5)
+            await client.flush(_LONGEST_S)
 
     async def write_checkpoints(self) -> None:
         """One entry a partition."""
-        bucket = await (await self.connect()).jetstream(timeout=5).key_value(CHECKPOINTS_BUCKET)
+        bucket = await (await self.stream()).key_value(CHECKPOINTS_BUCKET)
         for partition in {book.partition for book in self.books.values()}:
             positions = {
                 key: Position(
@@ -154,8 +164,7 @@ class ReferenceMeter:
 
     async def forget(self) -> None:
         """Stream and ledger are put back to before everything; the checkpoint names nobody."""
-        client = await self.connect()
-        stream = client.jetstream(timeout=5)
+        stream = await self.stream()
         await stream.purge_stream(EXCHANGES_STREAM)
         bucket = await stream.key_value(CHECKPOINTS_BUCKET)
         for partition in {book.partition for book in self.books.values()}:
@@ -167,7 +176,7 @@ class ReferenceMeter:
         """Everything booked, incarnation by incarnation."""
         return [payload for book in self.books.values() for payload in book.payloads]
 
-    async def run_until(self, condition, timeout_s: float = 30.0) -> None:  # type: ignore[no-untyped-def]
+    async def run_until(self, condition, timeout_s: float = 60.0) -> None:  # type: ignore[no-untyped-def]
         """Turns until the condition holds."""
         async with asyncio.timeout(timeout_s):
             while not condition():

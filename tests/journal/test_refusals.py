@@ -40,8 +40,8 @@ async def test_the_acknowledgement_of_another_stream_is_none(
     directory: Path, nats_server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A stream of another name took the subject: refused aloud, nothing passes for shipped."""
-    client = await nats.connect(nats_server.url)
-    stream = client.jetstream()
+    client = await nats.connect(nats_server.url, connect_timeout=60)
+    stream = client.jetstream(timeout=60)
     await stream.add_stream(name="OTHER", subjects=[EXCHANGES_SUBJECTS])
     async with shipping(directory, nats_server.url, quick()) as journal:
         writer = Writer(journal)
@@ -66,7 +66,7 @@ async def test_a_parcel_that_is_too_large_is_refused_aloud(
 ) -> None:
     """An operator's limit below ours: counted and logged until it is lifted, then it goes on."""
     caplog.set_level(logging.ERROR)
-    stream = (await meter.connect()).jetstream()
+    stream = await meter.stream()
     config = (await stream.stream_info(EXCHANGES_STREAM)).config
     await stream.update_stream(config.evolve(max_msg_size=2000))
     async with shipping(directory, nats_server.url, quick(journal_lanes=1)) as journal:

@@ -3,7 +3,16 @@
 import asyncio
 from pathlib import Path
 
-from journal.conftest import Writer, event, quick, segment_files, shipping, until
+from journal.conftest import (
+    NEVER,
+    PATIENT,
+    Writer,
+    event,
+    quick,
+    segment_files,
+    shipping,
+    until,
+)
 from journal.reference_meter import ReferenceMeter
 from support.stores import NatsServer
 
@@ -29,7 +38,7 @@ async def test_a_stopped_journal_leaves_nothing_behind(
     directory: Path, nats_server: NatsServer, meter: ReferenceMeter
 ) -> None:
     """A stop ships all, writes one END a lane, waits until that is booked and deletes the files."""
-    async with shipping(directory, nats_server.url, quick(), stop_s=20) as journal:
+    async with shipping(directory, nats_server.url, quick(), stop_s=60) as journal:
         writer = Writer(journal)
         writer.write(500)
         assert segment_files(directory)
@@ -103,7 +112,7 @@ async def test_a_full_stream_makes_the_journal_wait(
         writer.write(1000)
         await until(lambda: journal.counts.publish_full > 0)
         assert journal.counts.bytes_shipped < journal.facts().bytes_journalled
-        stream = (await meter.connect()).jetstream()
+        stream = await meter.stream()
         while len(meter.payloads()) < writer.total:
             await meter.turn()
             await stream.purge_stream(EXCHANGES_STREAM, seq=meter.next_seq)
@@ -114,7 +123,8 @@ async def test_a_record_longer_than_a_parcel_goes_alone(
     directory: Path, nats_server: NatsServer, meter: ReferenceMeter
 ) -> None:
     """Long and short events in turn, live and from a backlog."""
-    async with shipping(directory, nats_server.url, quick(journal_lanes=1)) as journal:
+    once = quick(journal_lanes=1, resend_after=NEVER, parcel_ack_timeout=PATIENT)
+    async with shipping(directory, nats_server.url, once) as journal:
         lane = journal.lane()
         promised = [event(n, 100_000 if n % 5 == 2 else 50) for n in range(40)]
         for payload in promised:

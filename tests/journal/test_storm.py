@@ -63,7 +63,7 @@ class Storm:
 
     async def lose_a_parcel(self, chance: random.Random) -> None:
         """The stream forgets one of the parcels that the meter has not read yet."""
-        stream = (await self.meter.connect()).jetstream(timeout=2)
+        stream = await self.meter.stream()
         state = (await stream.stream_info(EXCHANGES_STREAM)).state
         if state.last_seq >= self.meter.next_seq:
             seq = chance.randint(self.meter.next_seq, state.last_seq)
