@@ -1,6 +1,6 @@
 """The real ledger, with an insert that fails after some of its rows have landed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from contracts.ledger import Entry
 from metering.adapters.clickhouse_ledger import ClickHouseLedger
@@ -8,6 +8,8 @@ from metering.adapters.native_block import EntryBlock
 from metering.ports import Unavailable
 
 A_MONTH_MS = 31 * 86_400_000
+IN_TIME_MS = 60_000
+"""Rows that are to land do so however long it takes: their deadline is a later one."""
 
 
 class HalfLedger:
@@ -36,7 +38,7 @@ class HalfLedger:
             return
         self.is_broken = False
         if left := self.landing(self._entries):
-            await self._ledger.insert(self._ledger.seal(left), token, insert_by_ms)
+            await self._ledger.insert(self._ledger.seal(left), token, insert_by_ms + IN_TIME_MS)
         raise Unavailable("killed between two parts")
 
 
@@ -56,14 +58,27 @@ class WholeLedger(HalfLedger):
 
 class ClockAhead:
     """A ledger of either kind whose clock shows another time; its deadlines are the real ones or
-    later."""
+    later.
 
-    def __init__(self, ledger: object, ahead_ms: int) -> None:
+    Set ahead behind a deadline, it is over at once: for inserts of which nothing is under way.
+    """
+
+    def __init__(self, ledger: object, ahead_ms: int = 0) -> None:
         self._ledger = ledger
-        self._ahead_ms = ahead_ms
+        self.ahead_ms = ahead_ms
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._ledger, name)
 
     async def now_ms(self) -> int:
-        return int(await self._ledger.now_ms()) + self._ahead_ms  # type: ignore[attr-defined]
+        return int(await self._ledger.now_ms()) + self.ahead_ms  # type: ignore[attr-defined]
+
+
+def kept_in(ledgers: list[ClockAhead]) -> Callable[[ClickHouseLedger], ClockAhead]:
+    """For a meter whose ledger's clock the test puts forward."""
+
+    def keep(ledger: ClickHouseLedger) -> ClockAhead:
+        ledgers.append(ClockAhead(ledger))
+        return ledgers[-1]
+
+    return keep

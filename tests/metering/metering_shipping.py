@@ -22,7 +22,7 @@ class Shipper:
         self.incarnation = new_id()
         self.partition = partition
         self._client = client
-        self._jetstream = client.jetstream()
+        self._jetstream = client.jetstream(timeout=20.0)
         self.records: list[bytes] = []
         self.offsets = [0]
         self.chains = [self.incarnation]
@@ -98,7 +98,7 @@ def exchanges(count: int, *, at_ms: int | None = None, **facts: object) -> list[
     return events
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], *, within_s: float = 20.0) -> None:
+async def eventually(check: Callable[[], Awaitable[bool]], *, within_s: float = 60.0) -> None:
     """Until an async check answers true. Raises TimeoutError."""
     async with asyncio.timeout(within_s):
         while not await check():  # noqa: ASYNC110 - what is waited for is another process

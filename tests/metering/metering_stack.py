@@ -26,12 +26,19 @@ from rating.compile_book import compile_book
 LIMITS = Limits(
     delay_ms=0,
     rest_max_ms=0,
-    booking_deadline_ms=1_000,
-    execution_max_ms=500,
+    booking_deadline_ms=30_000,
+    execution_max_ms=100,
     close_grace_ms=1_000,
     gap_ask_ms=100,
     lost_check_ms=0,
 )
+"""A disk that stands still for seconds makes no insert late."""
+
+SOON = {"booking_deadline_ms": 1_000}
+"""Limits of a meter whose deadline is waited out: it leaves a batch half done, or rebuilds."""
+
+PATIENCE_S = 20.0
+"""For one request."""
 
 
 @cache
@@ -52,8 +59,10 @@ class Stack:
         self.client: nats.NATS
 
     async def open(self) -> None:
-        self.client = await nats.connect(self.nats_url, reconnect_time_wait=0.05)
-        self.jetstream = self.client.jetstream()
+        self.client = await nats.connect(
+            self.nats_url, reconnect_time_wait=0.05, max_reconnect_attempts=-1
+        )
+        self.jetstream = self.client.jetstream(timeout=PATIENCE_S)
         self.http = self.clickhouse(self.database.url)
 
     async def put_price_book(self) -> None:
@@ -70,13 +79,13 @@ class Stack:
             await clickhouse.close()
         await self.client.close()
 
-    def clickhouse(self, url: str, query_timeout_s: float = 20) -> ClickHouse:
+    def clickhouse(self, url: str) -> ClickHouse:
         clickhouse = ClickHouse(
             url,
             user="default",
             password="",
             database=self.database.database,
-            query_timeout_s=query_timeout_s,
+            query_timeout_s=PATIENCE_S,
         )
         self.clickhouses.append(clickhouse)
         return clickhouse
@@ -86,6 +95,7 @@ class Stack:
         partition: int = 0,
         *,
         nats_url: str | None = None,
+        nats_timeout_s: float = PATIENCE_S,
         clickhouse_url: str | None = None,
         build: str = "test",
         ledger: Callable[[ClickHouseLedger], Any] = lambda ledger: ledger,
@@ -94,10 +104,14 @@ class Stack:
     ) -> PartitionMeter:
         """A meter of its own connections, as a process of its own would have."""
         link = await NatsLink.open(
-            nats_url or self.nats_url, name="meter", creds=None, tls_ca=None, timeout_s=2
+            nats_url or self.nats_url,
+            name="meter",
+            creds=None,
+            tls_ca=None,
+            timeout_s=nats_timeout_s,
         )
         self.links.append(link)
-        clickhouse = self.clickhouse(clickhouse_url or self.database.url, query_timeout_s=3)
+        clickhouse = self.clickhouse(clickhouse_url or self.database.url)
         clock = SystemClock()
         settings = msgspec.structs.replace(LIMITS, **limits)
         return PartitionMeter(
@@ -106,11 +120,7 @@ class Stack:
             checkpoints=NatsCheckpoints(
                 link, await link.jetstream.key_value(subjects.CHECKPOINTS_BUCKET), partition
             ),
-            ledger=ledger(
-                ClickHouseLedger(
-                    clickhouse, partition, execution_max_s=settings.execution_max_ms / 1000
-                )
-            ),
+            ledger=ledger(ClickHouseLedger(clickhouse, partition, execution_max_s=PATIENCE_S)),
             clock=clock,
             billers=billers(
                 NatsBillers(
@@ -146,7 +156,7 @@ class Stack:
         }
 
 
-async def book_all(meter: PartitionMeter, *, within_s: float = 20.0) -> None:
+async def book_all(meter: PartitionMeter, *, within_s: float = 60.0) -> None:
     """Step until nothing is left to do, through every error that a later try may mend."""
 
     async def is_done() -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from metering_events import make_admitted
 from metering_shipping import Shipper, exchanges
-from metering_stack import Stack, book_all
+from metering_stack import PATIENCE_S, Stack, book_all
 
 from contracts.ids import to_text
 from contracts.records import SegmentHeader
@@ -19,7 +19,9 @@ HOUR_MS = 3_600_000
 
 
 async def look(stack: Stack, data_dir: Path) -> Findings:
-    link = await NatsLink.open(stack.nats_url, name="a", creds=None, tls_ca=None, timeout_s=5)
+    link = await NatsLink.open(
+        stack.nats_url, name="a", creds=None, tls_ca=None, timeout_s=PATIENCE_S
+    )
     stack.links.append(link)
     now_ms = int(time.time() * 1000)
     return await audit(link, stack.http, data_dir, now_ms - 24 * HOUR_MS, now_ms + HOUR_MS)

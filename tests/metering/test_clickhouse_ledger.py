@@ -38,7 +38,7 @@ async def http(clickhouse: ClickHouseDatabase) -> AsyncIterator[ClickHouse]:
         user="default",
         password="",
         database=clickhouse.database,
-        query_timeout_s=20,
+        query_timeout_s=60,
     )
     yield client
     await client.close()
@@ -46,7 +46,7 @@ async def http(clickhouse: ClickHouseDatabase) -> AsyncIterator[ClickHouse]:
 
 @pytest.fixture
 def ledger(http: ClickHouse) -> ClickHouseLedger:
-    return ClickHouseLedger(http, 3, execution_max_s=5)
+    return ClickHouseLedger(http, 3, execution_max_s=20)
 
 
 def now_ms() -> int:
@@ -86,7 +86,7 @@ async def test_entries_come_back_as_they_were(
 ) -> None:
     """Every column survives the way through Native, the server and JSON."""
     entries = a_batch(book)
-    deadline_ms = now_ms() + 10_000
+    deadline_ms = now_ms() + 60_000
     await ledger.insert(ledger.seal(entries), "token-1", deadline_ms)
     rows = await http.rows(f"SELECT {ENTRY_SELECT} FROM entries")
     back = {entry.entry_id: entry for entry in map(entry_from_row, rows)}
@@ -156,7 +156,7 @@ async def test_columns_of_any_shape_come_back_as_they_were(
         columns["entry_id"] = [new_id() for _ in range(rows)]
         batch_id = new_id()
         columns["batch_id"] = [batch_id] * rows
-        deadline_ms = now_ms() + 10_000
+        deadline_ms = now_ms() + 60_000
         columns["insert_by_ms"] = [deadline_ms] * rows
         entries = [Entry(*values) for values in zip(*columns.values(), strict=True)]
         await ledger.insert(ledger.seal(entries), f"token-{number}", deadline_ms)
@@ -182,8 +182,8 @@ async def test_a_batch_is_proved_from_the_ledger(ledger: ClickHouseLedger, book:
     """Counts, copies, marks and what is known of an event are read from the rows."""
     entries = a_batch(book)
     batch_id = to_text(entries[0].batch_id)
-    await ledger.insert(ledger.seal(entries), "token-1", now_ms() + 10_000)
-    await ledger.insert(ledger.seal(entries[:1]), "token-2", now_ms() + 10_000)
+    await ledger.insert(ledger.seal(entries), "token-1", now_ms() + 60_000)
+    await ledger.insert(ledger.seal(entries[:1]), "token-2", now_ms() + 60_000)
     assert await ledger.count(batch_id) == len(entries) + 1
     rows = {row.entry_id: row for row in await ledger.batch(batch_id)}
     assert rows[entries[0].entry_id].copies == 2
@@ -217,7 +217,7 @@ async def test_an_abandoned_row_whose_copy_was_taken_back_is_still_abandoned(
     """A late end must find it, or the exchange would never be charged."""
     abandoned = next(entry for entry in a_batch(book) if entry.outcome == "abandoned")
     rows = [abandoned, abandoned, copy_reversal_of(abandoned)]
-    await ledger.insert(ledger.seal(rows), "token-1", now_ms() + 10_000)
+    await ledger.insert(ledger.seal(rows), "token-1", now_ms() + 60_000)
     known = await ledger.known([abandoned.event_id], to_text(new_id()))
     back = known[abandoned.event_id].abandoned
     assert back is not None
@@ -231,7 +231,7 @@ async def test_a_number_beyond_its_column_is_stored_as_the_nearest_one(
     absurd = msgspec.structs.replace(
         a_batch(book)[0], duration_us=-1, first_byte_us=1 << 70, status=70_000, attempts=300
     )
-    await ledger.insert(ledger.seal([absurd]), "token-1", now_ms() + 10_000)
+    await ledger.insert(ledger.seal([absurd]), "token-1", now_ms() + 60_000)
     rows = await http.rows("SELECT duration_us, first_byte_us, status, attempts FROM entries")
     assert [[int(number) for number in row] for row in rows] == [[0, (1 << 64) - 1, 65_535, 255]]
 
@@ -244,11 +244,11 @@ async def test_a_batch_is_not_judged_while_an_insert_of_it_runs(
     batch_id = to_text(entries[0].batch_id)
     slow = asyncio.create_task(
         http.insert(
-            "INSERT INTO bodies (event_id) SELECT generateUUIDv4() FROM numbers(2) "
-            "WHERE sleepEachRow(1) = 0",
+            "INSERT INTO bodies (event_id) SELECT generateUUIDv4() FROM numbers(100) "
+            "WHERE sleepEachRow(1) = 0 SETTINGS max_block_size = 1",
             b"",
             {"insert_deduplication_token": f"{batch_id}:1"},
-            timeout_s=20,
+            timeout_s=110,
         )
     )
     running = "SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO bodies%'"
@@ -256,7 +256,10 @@ async def test_a_batch_is_not_judged_while_an_insert_of_it_runs(
         assert not slow.done()
     with pytest.raises(Unavailable, match="still running"):
         await ledger.batch(batch_id)
-    await slow
+    kill = f"KILL QUERY WHERE Settings['insert_deduplication_token'] = '{batch_id}:1' SYNC"
+    await http.insert(kill, b"", {}, timeout_s=60)
+    with pytest.raises(Unavailable, match="cancelled"):
+        await slow
     assert await ledger.batch(batch_id) == []
 
 
@@ -268,8 +271,9 @@ async def test_bodies_of_many_days_go_in_one_insert(
     await ledger.insert_bodies(
         [Body(new_id(), day, "key", b"a", b"b", "", True, True) for day in days]
     )
-    # Older ones may have reached the end of their time by now.
-    rows = await http.rows("SELECT count() FROM bodies WHERE occurred_at > now() - 20 * 86400")
+    # Older ones may have reached the end of their time by now. Half a day lies between the time
+    # asked for and any body's.
+    rows = await http.rows("SELECT count() FROM bodies WHERE occurred_at > now() - 39 * 43200")
     assert rows == [["20"]]
 
 

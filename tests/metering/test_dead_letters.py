@@ -3,7 +3,7 @@
 import pytest
 from metering_ledgers import EmptyLedger
 from metering_shipping import Shipper, exchanges
-from metering_stack import Stack, book_all
+from metering_stack import SOON, Stack, book_all
 from support.stores import NatsServer
 
 from contracts.records import frame
@@ -70,7 +70,7 @@ async def test_a_batch_that_is_finished_by_another_owner_has_its_letters_already
     """They are kept before the batch is pending, and not once more when it is recovered."""
     await ship_poison(stack)
     with pytest.raises(Unavailable):
-        await (await stack.meter(ledger=EmptyLedger)).step()
+        await (await stack.meter(ledger=EmptyLedger, **SOON)).step()
     assert len(await identities(stack)) == POISONED
     heir = await stack.meter()
     await book_all(heir)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from metering_ledgers import A_MONTH_MS, ClockAhead, EmptyLedger, HalfLedger, WholeLedger
 from metering_shipping import exchanges
-from metering_stack import Stack, book_all
+from metering_stack import SOON, Stack, book_all
 
 import metering.settling
 from contracts.exchange import Event, ExchangeCompleted
@@ -21,7 +21,6 @@ from metering.ports import Billed, Biller, Billers, Chargeable, Closing, Manifes
 
 pytestmark = pytest.mark.xdist_group("metering-clickhouse")
 
-QUICK = {"booking_deadline_ms": 1_000, "execution_max_ms": 100}
 EVENTS = 6
 DAY_MS = 86_400_000
 
@@ -102,7 +101,7 @@ async def ship(stack: Stack, partition: int, count: int = EVENTS, **facts: Any) 
 
 async def begin(stack: Stack, partition: int, **options: Any) -> None:
     """A batch is pending, of the build "test"."""
-    meter = await stack.meter(partition, **(QUICK | options))
+    meter = await stack.meter(partition, **SOON, **options)
     with pytest.raises(Unavailable):
         await meter.step()
     assert (await stack.checkpoint(partition)).pending is not None
@@ -117,7 +116,7 @@ async def finish_each(stack: Stack, cases: Cases) -> set[str]:
             number,
             build="other",
             billers=lambda billers: OtherBillers(billers, rows),
-            **(QUICK | limits),
+            **limits,
         )
         await book_all(heir)
         return heir.progress.pending_drifts > 0
@@ -214,7 +213,7 @@ async def test_what_the_other_build_cannot_read_is_put_aside_and_booked_after_a_
     await ship_later_version(stack)
     await begin(stack, 0, ledger=EmptyLedger)
     monkeypatch.setattr(metering.settling, "decode", _reads_old_only)
-    heir = await stack.meter(build="older", **QUICK)
+    heir = await stack.meter(build="older")
     await book_all(heir)
     assert heir.progress.pending_drifts == 1
     assert await letters(stack) == 2
@@ -226,7 +225,7 @@ async def test_what_the_other_build_cannot_read_is_put_aside_and_booked_after_a_
     for _ in range(2):
         bucket = await stack.jetstream.key_value(CHECKPOINTS_BUCKET)
         await bucket.delete(checkpoint_key(0))
-        await book_all(await stack.meter(**QUICK))
+        await book_all(await stack.meter(**SOON))
     wanted = EVENTS + 2
     totals = await stack.totals()
     assert totals == {"rows": wanted + 2, "events": wanted, "requests": wanted, "wrong": 0}
@@ -242,7 +241,7 @@ async def test_what_only_the_other_build_can_read_is_booked_beside_its_dead_lett
     monkeypatch.setattr(metering.settling, "decode", _reads_old_only)
     await begin(stack, 0, ledger=HalfLedger)
     monkeypatch.setattr(metering.settling, "decode", _decode)
-    await book_all(await stack.meter(**QUICK))
+    await book_all(await stack.meter())
     assert await letters(stack) == 2
     wanted = EVENTS + 2
     assert await stack.totals() == {
@@ -257,7 +256,7 @@ async def test_a_batch_begun_before_midnight_is_finished_as_of_the_day_before(st
     """Nothing of a row depends on the hour of the try: no drift, one booking time, all bodies."""
     now_ms = int(time.time() * 1000)
     midnight_ms = now_ms - now_ms % DAY_MS + DAY_MS
-    before_ms, behind_ms = (midnight_ms - now_ms + each for each in (-60_000, 60_000))
+    before_ms, behind_ms = (midnight_ms - now_ms + each for each in (-600_000, 600_000))
     shipper = await stack.shipper()
     for offset_ms in (-200, 0, 200):
         shipper.write(exchanges(2, at_ms=midnight_ms + offset_ms))
@@ -266,7 +265,7 @@ async def test_a_batch_begun_before_midnight_is_finished_as_of_the_day_before(st
     pending = (await stack.checkpoint()).pending
     assert pending is not None
     assert pending.booked_at_ms < midnight_ms
-    heir = await stack.meter(ledger=lambda ledger: ClockAhead(ledger, behind_ms), **QUICK)
+    heir = await stack.meter(ledger=lambda ledger: ClockAhead(ledger, behind_ms))
     await book_all(heir)
     assert heir.progress.pending_drifts == 0
     assert await stack.totals() == {"rows": 6, "events": 6, "requests": 6, "wrong": 0}

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from metering_ledgers import A_MONTH_MS, HalfLedger
+from metering_ledgers import A_MONTH_MS, IN_TIME_MS, ClockAhead, HalfLedger, kept_in
 from metering_proxy import HttpProxy, first_insert, is_insert
 from metering_shipping import eventually, exchanges
-from metering_stack import Stack, book_all
+from metering_stack import SOON, Stack, book_all
 from support.servers import RunningServer
 
 from contracts.checkpoint import encode
@@ -40,10 +40,12 @@ async def test_a_lost_answer_is_not_repeated_but_proved(stack: Stack) -> None:
     await ship_two_months(stack, 20)
     async with HttpProxy(stack.database.url) as proxy:
         proxy.harm = first_insert("cut")
-        meter = await stack.meter(clickhouse_url=proxy.url)
+        ledgers: list[ClockAhead] = []
+        meter = await stack.meter(clickhouse_url=proxy.url, ledger=kept_in(ledgers))
         await fails(meter)
         assert sum(map(is_insert, proxy.requests)) == 1
         assert (await stack.totals())["rows"] == 20
+        ledgers[0].ahead_ms = IN_TIME_MS
         await book_all(meter)
         assert sum(map(is_insert, proxy.requests)) == 1
     assert meter.progress.recoveries == 1
@@ -55,7 +57,7 @@ async def test_an_insert_lost_on_the_way_is_filled(stack: Stack) -> None:
     await ship_two_months(stack, 20)
     async with HttpProxy(stack.database.url) as proxy:
         proxy.harm = first_insert("lose")
-        meter = await stack.meter(clickhouse_url=proxy.url)
+        meter = await stack.meter(clickhouse_url=proxy.url, **SOON)
         await fails(meter)
         assert (await stack.totals())["rows"] == 0
         await book_all(meter)
@@ -67,7 +69,8 @@ async def test_a_zombie_insert_is_refused_after_its_deadline(stack: Stack) -> No
     await ship_two_months(stack, 20)
     async with HttpProxy(stack.database.url) as proxy:
         proxy.harm = first_insert("hold")
-        zombie = asyncio.create_task((await stack.meter(clickhouse_url=proxy.url)).step())
+        meter = await stack.meter(clickhouse_url=proxy.url, **SOON)
+        zombie = asyncio.create_task(meter.step())
         await proxy.harmed.wait()
         zombie.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -84,6 +87,10 @@ async def _has(answers: Sequence[bytes]) -> bool:
     return bool(answers)
 
 
+async def _waits(meter: PartitionMeter) -> bool:
+    return meter.progress.recoveries == 1
+
+
 async def test_a_zombie_insert_within_its_deadline_is_found(stack: Stack) -> None:
     """It lands while the next owner waits: that one counts the rows and adds none."""
     await ship_two_months(stack, 20)
@@ -94,10 +101,14 @@ async def test_a_zombie_insert_within_its_deadline_is_found(stack: Stack) -> Non
         zombie.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await zombie
-        heir = await stack.meter()
+        ledgers: list[ClockAhead] = []
+        heir = await stack.meter(ledger=kept_in(ledgers))
         booking = asyncio.create_task(book_all(heir))
-        await asyncio.sleep(0.2)
+        await eventually(lambda: _waits(heir))
         proxy.release.set()
+        await eventually(lambda: _has(proxy.late_answers))
+        assert b" 200 " in proxy.late_answers[0]
+        ledgers[0].ahead_ms = IN_TIME_MS
         await booking
     assert heir.progress.recoveries == 1
     assert await stack.totals() == {"rows": 20, "events": 20, "requests": 20, "wrong": 0}
@@ -106,7 +117,7 @@ async def test_a_zombie_insert_within_its_deadline_is_found(stack: Stack) -> Non
 async def test_half_a_batch_is_completed(stack: Stack) -> None:
     """One part is there, the other not: only the missing rows are inserted."""
     await ship_two_months(stack, 20)
-    meter = await stack.meter(ledger=HalfLedger)
+    meter = await stack.meter(ledger=HalfLedger, **SOON)
     await fails(meter)
     assert (await stack.totals())["rows"] == 10
     await book_all(meter)
@@ -120,12 +131,12 @@ async def test_a_copy_in_the_ledger_is_taken_back(stack: Stack) -> None:
     class Doubling(HalfLedger):
         async def insert(self, block: EntryBlock, token: str, insert_by_ms: int) -> None:
             if self.is_broken:
-                await self._ledger.insert(block, f"{token}-again", insert_by_ms)
+                await self._ledger.insert(block, f"{token}-again", insert_by_ms + IN_TIME_MS)
             await super().insert(block, token, insert_by_ms)
 
-    meter = await stack.meter(ledger=Doubling)
-    await fails(meter)
+    await fails(await stack.meter(ledger=Doubling, **SOON))
     assert (await stack.totals())["rows"] == 30
+    meter = await stack.meter()
     await book_all(meter)
     assert meter.progress.copies_reversed == 10
     totals = await stack.totals()
@@ -135,7 +146,7 @@ async def test_a_copy_in_the_ledger_is_taken_back(stack: Stack) -> None:
 async def test_a_batch_whose_rows_would_differ_now_is_filled_by_event(stack: Stack) -> None:
     """Another build recovers: the drift is seen, nothing is lost or doubled."""
     await ship_two_months(stack, 20)
-    await fails(await stack.meter(ledger=HalfLedger))
+    await fails(await stack.meter(ledger=HalfLedger, **SOON))
     checkpoint = await stack.checkpoint()
     assert checkpoint.pending is not None
     drifted = msgspec.structs.replace(
@@ -154,7 +165,7 @@ async def test_a_batch_whose_rows_would_differ_now_is_filled_by_event(stack: Sta
 async def test_a_batch_keeps_the_price_book_it_began_with(stack: Stack) -> None:
     """The current book changes between tries: the manifest's one is used."""
     await ship_two_months(stack, 4)
-    await fails(await stack.meter(ledger=HalfLedger))
+    await fails(await stack.meter(ledger=HalfLedger, **SOON))
     books = await stack.jetstream.key_value("PRICE_BOOKS")
     old = (await books.get("current")).value
     await books.put("current", b"0" * 64)
@@ -178,7 +189,7 @@ async def test_a_stuck_batch_survives_a_window_of_others(stack: Stack) -> None:
     await ship_two_months(stack, 10)
     async with HttpProxy(stack.database.url) as proxy:
         proxy.harm = first_insert("cut")
-        await fails(await stack.meter(clickhouse_url=proxy.url))
+        await fails(await stack.meter(clickhouse_url=proxy.url, **SOON))
     other = await stack.meter(1)
     for _ in range(6):
         await ship_two_months(stack, 2, partition=1)
@@ -201,7 +212,7 @@ async def test_an_engine_killed_during_inserts_loses_and_doubles_nothing(
         expected += 400
         async with HttpProxy(own_stack.database.url) as proxy:
             proxy.harm = first_insert("cut")
-            meter = await own_stack.meter(clickhouse_url=proxy.url)
+            meter = await own_stack.meter(clickhouse_url=proxy.url, **SOON)
             booking = asyncio.create_task(meter.step())
             await proxy.harmed.wait()
             await asyncio.sleep(0.004 * round_no)

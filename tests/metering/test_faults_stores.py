@@ -1,10 +1,12 @@
 """Faults of stream and checkpoint: gaps, resets, stores wiped or rolled back alone and in pairs."""
 
+import contextlib
+
 import pytest
 from metering_events import make_completed
 from metering_proxy import ResettingProxy
 from metering_shipping import eventually, exchanges
-from metering_stack import Stack, book_all
+from metering_stack import SOON, Stack, book_all
 from support.stores import NatsServer
 
 from contracts.checkpoint import encode
@@ -45,7 +47,7 @@ async def test_a_parcel_deleted_from_the_stream_is_sent_again(stack: Stack) -> N
     meter = await stack.meter()
 
     async def is_whole() -> bool:
-        await meter.step()
+        await book_all(meter)
         return (await stack.totals())["rows"] == 60
 
     await eventually(is_whole)
@@ -89,17 +91,20 @@ async def test_connections_reset_while_reading_lose_nothing(
     shipper.write(exchanges(60))
     await shipper.ship(records_per_parcel=5)
     async with ResettingProxy(nats_server.url) as proxy:
-        meter = await stack.meter(nats_url=proxy.url, rows_max=20, bytes_max=20_000)
-        await meter.step()
+        # A request whose answer was reset is waited for this long.
+        meter = await stack.meter(
+            nats_url=proxy.url, nats_timeout_s=2, rows_max=20, bytes_max=20_000
+        )
+
+        async def has_begun() -> bool:
+            with contextlib.suppress(Unavailable, Superseded):
+                await meter.step()
+            return meter.progress.batches > 0
+
+        # The price book is larger than what passes from then on.
+        await eventually(has_begun)
         proxy.reset_after_bytes = 60_000
-
-        async def is_done() -> bool:
-            try:
-                return not await meter.step()
-            except (Unavailable, Superseded):
-                return False
-
-        await eventually(is_done)
+        await book_all(meter)
         assert proxy.resets > 0
     assert await stack.totals() == ALL_RIGHT
 
@@ -112,7 +117,7 @@ async def test_a_wiped_checkpoint_is_rebuilt_from_the_ledger(stack: Stack) -> No
     await booked(stack)
     await stack.jetstream.delete_stream("KV_CHECKPOINTS")
     await migrate_again(stack)
-    meter = await stack.meter()
+    meter = await stack.meter(**SOON)
     await book_all(meter)
     assert meter.progress.rebuilds == 1
     assert meter.progress.looked_up >= 60
@@ -134,7 +139,7 @@ async def migrate_again(stack: Stack) -> None:
 async def test_a_checkpoint_rolled_back_is_noticed(stack: Stack) -> None:
     """Older than the ledger: what it does not know of is looked up."""
     shipper = await stack.shipper()
-    meter = await stack.meter()
+    meter = await stack.meter(**SOON)
     shipper.write(exchanges(20))
     await shipper.ship()
     await book_all(meter)
@@ -166,7 +171,7 @@ async def test_a_new_stream_under_an_old_checkpoint_is_refused(stack: Stack) -> 
     await resync(stack)
     shipper.write(exchanges(5))
     await shipper.ship(first=0, records_per_parcel=7)
-    await book_all(await stack.meter())
+    await book_all(await stack.meter(**SOON))
     assert await stack.totals() == {"rows": 65, "events": 65, "requests": 65, "wrong": 0}
 
 
@@ -199,7 +204,7 @@ async def test_a_ledger_behind_the_checkpoint_is_refused(stack: Stack) -> None:
     with pytest.raises(Refused, match="the ledger was restored to an older state"):
         await (await stack.meter()).step()
     await resync(stack)
-    await book_all(await stack.meter())
+    await book_all(await stack.meter(**SOON))
     assert await stack.totals() == ALL_RIGHT
 
 
@@ -211,7 +216,7 @@ async def test_ledger_and_checkpoint_wiped_together_are_booked_anew(stack: Stack
     client.close()
     await stack.jetstream.delete_stream("KV_CHECKPOINTS")
     await migrate_again(stack)
-    await book_all(await stack.meter())
+    await book_all(await stack.meter(**SOON))
     assert await stack.totals() == ALL_RIGHT
 
 
@@ -225,7 +230,7 @@ async def test_stream_and_checkpoint_wiped_together_double_nothing(stack: Stack)
     await stack.jetstream.delete_stream("EXCHANGES")
     await migrate_again(stack)
     await shipper.ship(first=40, records_per_parcel=9)
-    await book_all(await stack.meter())
+    await book_all(await stack.meter(**SOON))
     assert await stack.totals() == ALL_RIGHT
 
 
@@ -304,7 +309,7 @@ async def test_a_damaged_parcel_is_booked_up_to_the_damage_and_healed(stack: Sta
     meter = await stack.meter()
 
     async def is_whole() -> bool:
-        await meter.step()
+        await book_all(meter)
         return (await stack.totals())["rows"] == 10
 
     await eventually(is_whole)

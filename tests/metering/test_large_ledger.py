@@ -1,6 +1,5 @@
 """What metering asks of a ledger at an opening is answered without reading all of it."""
 
-import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from metering_shipping import exchanges
+from metering_shipping import eventually, exchanges
 from metering_stack import Stack, book_all
 from support.servers import RunningServer
 from support.stores import ClickHouseDatabase
@@ -51,12 +50,12 @@ async def fill(clickhouse: ClickHouse, batch_id: bytes, days_ago: int, partition
         "INSERT INTO entries (event_id, entry_id, requests, kind, partition, batch_id, insert_by, "
         "incarnation, journal_offset, occurred_at, key_id) "
         f"SELECT generateUUIDv7(number), generateUUIDv4(number), 1, 'charge', {partition}, "
-        f"'{to_text(batch_id)}', now64(3) + 60, '{to_text(INCARNATION)}', number * 100, "
+        f"'{to_text(batch_id)}', now64(3) + 600, '{to_text(INCARNATION)}', number * 100, "
         f"now64(3) - toIntervalDay({days_ago}), concat('key-', toString(number % 500)) "
         f"FROM numbers({ROWS})",
         b"",
         {"insert_deduplication_token": to_text(new_id())},
-        timeout_s=30,
+        timeout_s=60,
     )
 
 
@@ -68,7 +67,7 @@ async def explained(clickhouse: ClickHouseDatabase) -> AsyncIterator[Explained]:
 
 
 def _client(cls: Any, url: str, database: str) -> Any:
-    return cls(url, user="default", password="", database=database, query_timeout_s=20)
+    return cls(url, user="default", password="", database=database, query_timeout_s=60)
 
 
 async def test_an_opening_reads_a_row_for_each_batch(explained: Explained) -> None:
@@ -78,7 +77,7 @@ async def test_an_opening_reads_a_row_for_each_batch(explained: Explained) -> No
     old, new = next_batch_id(now_ms - DAY_MS, 0), next_batch_id(now_ms, 0)
     await fill(explained, old, 1)
     await fill(explained, new, 0)
-    await explained.insert("OPTIMIZE TABLE entries FINAL", b"", {}, timeout_s=30)
+    await explained.insert("OPTIMIZE TABLE entries FINAL", b"", {}, timeout_s=60)
 
     marks = await ledger.marks(unix_ms(old), None)
     assert marks[INCARNATION].offset == (ROWS - 1) * 100
@@ -113,10 +112,10 @@ async def test_a_batch_and_an_event_are_looked_for_where_their_time_is(
     [[timeless]] = await explained.rows("SELECT toString(any(entry_id)) FROM entries")
     await explained.insert(
         "INSERT INTO entries (event_id, partition, batch_id, insert_by, occurred_at) "
-        f"VALUES ('{timeless}', 3, '{to_text(next_batch_id(now_ms, 0))}', now64(3) + 60, now64(3))",
+        f"VALUES ('{timeless}', 3, '{to_text(next_batch_id(now_ms, 0))}', now64(3) + 600, now64(3))",
         b"",
         {"insert_deduplication_token": to_text(new_id())},
-        timeout_s=30,
+        timeout_s=60,
     )
     ids = [bytes.fromhex(timeless.replace("-", "")), next_batch_id(now_ms, 0)]
     assert list(await ledger.known(ids, to_text(new_id()))) == ids[:1]
@@ -129,7 +128,7 @@ async def test_batches_of_one_millisecond_are_told_apart(explained: Explained) -
     one, two = next_batch_id(now_ms, 0), next_batch_id(now_ms, 0)
     await fill(explained, one, 0)
     await fill(explained, two, 0)
-    await explained.insert("OPTIMIZE TABLE entries FINAL", b"", {}, timeout_s=30)
+    await explained.insert("OPTIMIZE TABLE entries FINAL", b"", {}, timeout_s=60)
     for batch_id in (one, two):
         assert len(await ledger.marks(now_ms - 1, to_text(batch_id))) == 1
         [[event]] = await explained.rows(
@@ -166,21 +165,22 @@ async def test_a_ledger_that_is_there_gets_its_indexes(
         assert (await migrate_clickhouse(settings))[0] == "0002_pre_batches_by_time.sql"
         # Books go on while it works.
         assert await ledger.marks(unix_ms(ids[0]), to_text(ids[2])) == before
-        for _ in range(200):
+
+        async def is_done() -> bool:
             [[waiting]] = await explained.rows(
                 "SELECT count() FROM system.mutations "
                 "WHERE database = currentDatabase() AND NOT is_done"
             )
-            if waiting == "0":
-                break
-            await asyncio.sleep(0.05)
+            return bool(waiting == "0")
+
+        await eventually(is_done)
         assert await ledger.marks(unix_ms(ids[0]), to_text(ids[2])) == before
         assert "(by_batch)" in explained.plan
         assert [await ledger.count(to_text(each)) for each in ids] == [ROWS] * 3
         assert await ledger.batch(to_text(new_id())) == []
         assert explained.granules == 0
     finally:
-        await explained.insert(f"DROP DATABASE {database} SYNC", b"", {}, timeout_s=30)
+        await explained.insert(f"DROP DATABASE {database} SYNC", b"", {}, timeout_s=60)
         await explained.close()
 
 

@@ -12,15 +12,17 @@ from metering.consumer import Consumer
 from metering.handover import Handover, Word
 from metering.settings import MeteringSettings
 from runtime.logs import LogSettings, to_stream
+from runtime.settings import Duration
 
 PAIRS = [(f"host-a-{n}-0", f"host-b-{n}-0") for n in range(12)]
 
 
 @pytest.fixture
 async def link(nats_server: NatsServer) -> AsyncIterator[NatsLink]:
-    await nats_server.migrate()
+    # Nobody's word is forgotten while the disk stands still.
+    await nats_server.migrate(member_ttl=Duration(600))
     link = await NatsLink.open(
-        nats_server.url, name="members", creds=None, tls_ca=None, timeout_s=5.0
+        nats_server.url, name="members", creds=None, tls_ca=None, timeout_s=20.0
     )
     yield link
     await link.close()

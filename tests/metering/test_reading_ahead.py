@@ -20,7 +20,7 @@ async def test_a_process_that_does_not_read_for_a_while_keeps_its_connection(
     """More waits in the stream than the server lets one connection owe."""
     await nats_server.migrate(stream_bytes_max=1 << 30)
     link = await NatsLink.open(
-        nats_server.url, name="reader", creds=None, tls_ca=None, timeout_s=10.0
+        nats_server.url, name="reader", creds=None, tls_ca=None, timeout_s=30.0
     )
     content = bytes(MESSAGE_BYTES)
     for partition in range(PARTITIONS):
