@@ -21,14 +21,11 @@ from support.stores import (
     clickhouse_client,
     copied,
     migrated,
+    migrated_postgres,
 )
 
 from infra.embedded.clickhouse import CLICKHOUSE
-from infra.embedded.postgres import POSTGRES
 from infra.embedded.redis import REDIS
-from infra.migrations.postgres import migrate_postgres
-from infra.migrations.settings import MigrationSettings
-from runtime.settings import Secret
 
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
@@ -136,12 +133,7 @@ def clickhouse_server(tmp_path: Path) -> Iterator[RunningServer]:
 @pytest.fixture(scope="session")
 def postgres_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """The Postgres that every `postgres` database lives in; `/tollway` is the migrated template."""
-    server = RunningServer(POSTGRES, tmp_path_factory.mktemp("postgres"))
-    server.start()
-    # It is never killed: what is durable is looked at in servers of those tests' own.
-    run_apart(_execute(server.url, "ALTER SYSTEM SET fsync = off"))
-    run_apart(_execute(server.url, "SELECT pg_reload_conf()"))
-    run_apart(migrate_postgres(MigrationSettings(postgres_url=Secret(server.url))))
+    server = migrated_postgres(tmp_path_factory.mktemp("postgres"))
     yield server
     server.stop()
 

@@ -14,7 +14,7 @@ LOG = "/api/audit-log"
 @pytest.fixture(scope="module")
 def api(gateway: Gateway) -> Iterator[httpx.Client]:
     """A client of the admin API, and ten users changed by three writers."""
-    with loopback.Client(base_url=gateway.admin_url, timeout=10) as client:
+    with loopback.Client(base_url=gateway.admin_url) as client:
         for writer in ("one", "two"):
             token = client.post(
                 "/api/admin-tokens", json={"name": writer, "scopes": ["write"]}

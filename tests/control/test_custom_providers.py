@@ -46,7 +46,7 @@ LEAST_SHOWN = LEAST | {
 @pytest.fixture(scope="module")
 def api(gateway: Gateway):
     """A client of the admin API."""
-    with loopback.Client(base_url=gateway.admin_url, timeout=10) as client:
+    with loopback.Client(base_url=gateway.admin_url) as client:
         yield client
 
 

@@ -13,26 +13,20 @@ from support import loopback
 from support.operations import Call, Description
 from support.programs import Gateway
 from support.servers import RunningServer, run_apart
-from support.stores import NatsServer
+from support.stores import NatsServer, migrated_postgres
 
 from contracts.config.admin_tokens import new_token_text
-from infra.embedded.postgres import POSTGRES
-from infra.migrations.postgres import migrate_postgres
-from infra.migrations.settings import MigrationSettings
-from runtime.settings import Secret
 
 PASSWORD = "outage"
 FILTERS = {"tags", "userId"}
-LONGEST_ANSWER_S = 30.0
+LONGEST_ANSWER_S = 60.0
 """What an operator bears; above the sum of the admin API's own limits."""
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A Postgres that may be killed."""
-    server = RunningServer(POSTGRES, tmp_path_factory.mktemp("postgres"))
-    server.start()
-    run_apart(migrate_postgres(MigrationSettings(postgres_url=Secret(server.url))))
+    server = migrated_postgres(tmp_path_factory.mktemp("postgres"))
     yield server
     server.kill()
 
@@ -86,19 +80,27 @@ def sent(client: httpx.Client, call: Call) -> httpx.Response:
     return client.request(call.method.upper(), path, params=query, **body)
 
 
+def until_served(client: httpx.Client, *methods: str) -> None:
+    """Waits for what the database's own time limit of a second may refuse on a busy machine."""
+    for method in methods or ("GET", "POST"):
+        deadline = time.monotonic() + 60
+        asked = {"params": {"tags": "a"}} if method == "GET" else {"json": {"name": "a"}}
+        while (answer := client.request(method, "/api/users", **asked)).status_code != 200:
+            assert time.monotonic() < deadline, answer.text
+            time.sleep(0.05)
+
+
 def test_without_its_database_every_route_is_503_and_comes_back_by_itself(
     client: httpx.Client, description: Description, database: RunningServer
 ) -> None:
     """Health lives, readiness names what is missing, nothing is 500; then all is well again."""
     calls = [call for call in description.calls() if call.template.startswith("/api/")]
+    until_served(client)
     assert client.get("/api/ready").json() == {"status": "ready", "missing": {}}
-    assert client.get("/api/users", params={"tags": "a"}).status_code == 200
 
     database.stop()
     answers = {repr(call): (call, sent(client, call)) for call in calls}
-    token = loopback.get(
-        f"{client.base_url}/api/users", headers={"x-api-key": new_token_text()}, timeout=20
-    )
+    token = loopback.get(f"{client.base_url}/api/users", headers={"x-api-key": new_token_text()})
 
     for name, (call, answer) in answers.items():
         assert not list(description.problems_of(call, answer)), name
@@ -113,11 +115,7 @@ def test_without_its_database_every_route_is_503_and_comes_back_by_itself(
     assert (token.status_code, token.json()["type"]) == (503, "/errors/unavailable")
 
     database.start()
-    deadline = time.monotonic() + 20
-    while client.get("/api/ready").status_code != 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert client.get("/api/users", params={"tags": "a"}).status_code == 200
+    until_served(client)
 
 
 def test_a_database_that_hangs_does_not_hang_its_callers(
@@ -125,7 +123,7 @@ def test_a_database_that_hangs_does_not_hang_its_callers(
 ) -> None:
     """Readers, writers and readiness are told within their time limits."""
     frozen = [psutil.Process(database.pid), *psutil.Process(database.pid).children(recursive=True)]
-    assert client.get("/api/users", params={"tags": "a"}).status_code == 200
+    until_served(client)
 
     for process in frozen:
         process.suspend()
@@ -144,7 +142,7 @@ def test_a_database_that_hangs_does_not_hang_its_callers(
 
     assert [answer.status_code for answer in answers] == [503, 503, 503, 503]
     assert answers[0].json()["missing"]["postgres"]
-    assert client.post("/api/users", json={"name": "a"}).status_code == 200
+    until_served(client)
 
 
 def test_writers_are_503_while_the_database_only_reads(
@@ -154,17 +152,15 @@ def test_writers_are_503_while_the_database_only_reads(
     run_apart(_execute(database.url, "ALTER SYSTEM SET default_transaction_read_only = on"))
     try:
         run_apart(_execute(database.url, "SELECT pg_reload_conf()"))
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (answer := client.post("/api/users", json={"name": "a"})).status_code == 200:
             assert time.monotonic() < deadline
         assert answer.status_code == 503, answer.text
-        assert client.get("/api/users", params={"tags": "a"}).status_code == 200
+        until_served(client, "GET")
     finally:
         run_apart(_execute(database.url, "ALTER SYSTEM RESET default_transaction_read_only"))
         run_apart(_execute(database.url, "SELECT pg_reload_conf()"))
-    deadline = time.monotonic() + 10
-    while client.post("/api/users", json={"name": "a"}).status_code != 200:
-        assert time.monotonic() < deadline
+    until_served(client)
 
 
 def test_a_restart_under_load_is_503_and_the_audit_log_holds_what_was_done(
@@ -172,24 +168,35 @@ def test_a_restart_under_load_is_503_and_the_audit_log_holds_what_was_done(
 ) -> None:
     """However a connection ends, it is no 500; a write that was answered is there, and audited."""
     is_over = threading.Event()
+    answers: list[tuple[int, str]] = []
 
-    def write(number: int) -> list[tuple[int, str]]:
-        answers = []
+    def write(number: int) -> None:
         while not is_over.is_set():
             answer = client.post("/api/users", json={"name": f"writer {number}"})
             answers.append((answer.status_code, answer.json().get("id", "")))
-        return answers
+
+    def until_answered(status: int) -> None:
+        begun, deadline = len(answers), time.monotonic() + 60
+        while all(one != status for one, _ in answers[begun:]):
+            assert time.monotonic() < deadline, status
+            time.sleep(0.01)
 
     with ThreadPoolExecutor(16) as threads:
         writers = [threads.submit(write, number) for number in range(16)]
-        for _ in range(3):
-            run_apart(_execute(database.url, _END_SESSIONS))
-        database.kill()
-        database.start()
-        for _ in range(3):
-            run_apart(_execute(database.url, _END_SESSIONS))
-        is_over.set()
-        answers = [answer for writer in writers for answer in writer.result()]
+        try:
+            until_answered(200)
+            for _ in range(3):
+                run_apart(_execute(database.url, _END_SESSIONS))
+            database.kill()
+            until_answered(503)
+            database.start()
+            for _ in range(3):
+                run_apart(_execute(database.url, _END_SESSIONS))
+            until_answered(200)
+        finally:
+            is_over.set()
+        for writer in writers:
+            writer.result()
 
     assert {status for status, _ in answers} == {200, 503}
     made = {item_id for status, item_id in answers if status == 200}

@@ -228,7 +228,6 @@ def ask(gateway: Gateway, key: str, path: str = PATH, content: bytes | None = No
     answer = loopback.post(
         gateway.proxy_url + path,
         headers={"authorization": f"Bearer {key}"},
-        timeout=10,
         **(
             {"content": content}
             if content is not None
@@ -422,7 +421,7 @@ def answer_when_held_back(
         f"connection: close\r\nexpect: 100-continue\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     until_in_force(gateway, url)
-    with socket.create_connection(("127.0.0.1", gateway.proxy_port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", gateway.proxy_port), timeout=60) as client:
         client.sendall(head.encode())
         # Said when the body is asked for: what the head decides has been decided.
         assert client.recv(65_536).startswith(b"HTTP/1.1 100 Continue")

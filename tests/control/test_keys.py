@@ -19,7 +19,7 @@ KEYS = "/api/key-management/keys"
 @pytest.fixture(scope="module")
 def api(gateway: Gateway):
     """A client of the admin API."""
-    with loopback.Client(base_url=gateway.admin_url, timeout=20) as client:
+    with loopback.Client(base_url=gateway.admin_url) as client:
         yield client
 
 
@@ -178,7 +178,7 @@ def test_changes_at_the_same_time_lose_nothing(api, create, gateway):
 
     def patch(one: tuple[str, object]) -> int:
         url = f"{gateway.admin_url}{KEYS}/{key_id}"
-        return loopback.patch(url, json=dict([one]), timeout=20).status_code
+        return loopback.patch(url, json=dict([one])).status_code
 
     with ThreadPoolExecutor(len(changes)) as pool:
         assert set(pool.map(patch, changes.items())) == {200}

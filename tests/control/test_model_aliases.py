@@ -16,7 +16,7 @@ FIELDS = ["id", "createdAt", "updatedAt", "alias", "model", "settingId", "positi
 @pytest.fixture(scope="module")
 def api(gateway):
     """A client of the admin API."""
-    with loopback.Client(base_url=gateway.admin_url, timeout=10) as client:
+    with loopback.Client(base_url=gateway.admin_url) as client:
         yield client
 
 

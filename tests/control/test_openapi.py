@@ -39,6 +39,8 @@ def reporting(
             "CLICKHOUSE_DATABASE": ledger.database,
             "NATS_URL": bus.url,
             "POSTGRES_URL": module_postgres.url,
+            "REPORT_POSTGRES_TIMEOUT": "60s",
+            "REPORT_NATS_TIMEOUT": "60s",
             "ADMIN_PASS": PASSWORD,
         },
         tmp_path_factory.mktemp("reporting") / "reporting.log",

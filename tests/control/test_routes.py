@@ -36,7 +36,7 @@ DIALECTS = {
 @pytest.fixture(scope="module")
 def api(gateway: Gateway):
     """A client of the admin API."""
-    with loopback.Client(base_url=gateway.admin_url, timeout=10) as client:
+    with loopback.Client(base_url=gateway.admin_url) as client:
         yield client
 
 
@@ -199,7 +199,7 @@ def test_a_patch_replaces_what_it_gives_and_checks_the_whole(api, key_id, path):
 
 async def forget(url: str, key_id: object) -> None:
     """Takes a key out of the database."""
-    connection = await asyncpg.connect(url, timeout=10)
+    connection = await asyncpg.connect(url, timeout=60)
     try:
         await connection.execute("DELETE FROM configuration_items WHERE id = $1", key_id)
     finally:

@@ -235,7 +235,7 @@ async def test_a_database_put_back_and_written_to_since_is_read_anew(url):
         try:
             while not await pool.fetch(KILL_LISTENERS):  # noqa: ASYNC110 - it is another process
                 await asyncio.sleep(0.02)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while "1" in configuration.snapshot.principal_by_key_id:
                     await configuration.wait_for_change(configuration.snapshot, 1)
         finally:
@@ -257,7 +257,7 @@ async def test_what_no_notification_announced_is_found_by_polling(url):
                 "UPDATE configuration_items SET document = document || '{\"revoked\": true}',"
                 " revision = nextval('configuration_revision') WHERE kind = 'key' AND id = '1'"
             )
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not configuration.snapshot.principal_by_key_id["1"].is_revoked:
                     await configuration.wait_for_change(configuration.snapshot, 1)
         finally:

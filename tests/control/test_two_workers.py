@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support import loopback
 from support.programs import Gateway
 from support.servers import RunningServer, run_apart
-from support.stores import NatsServer
+from support.stores import NatsServer, migrated_postgres
 from support.workers import clients_of_every_worker, until_in_force
 
 from contracts.config.keys import ApiKey
@@ -33,10 +33,6 @@ from gateway.administration import (
     routes_wire,
     users_wire,
 )
-from infra.embedded.postgres import POSTGRES
-from infra.migrations.postgres import migrate_postgres
-from infra.migrations.settings import MigrationSettings
-from runtime.settings import Secret
 
 WORKERS = 2
 
@@ -44,9 +40,7 @@ WORKERS = 2
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A Postgres of this file's own, to be stopped and started."""
-    server = RunningServer(POSTGRES, tmp_path_factory.mktemp("postgres"))
-    server.start()
-    run_apart(migrate_postgres(MigrationSettings(postgres_url=Secret(server.url))))
+    server = migrated_postgres(tmp_path_factory.mktemp("postgres"))
     yield server
     server.stop()
 
@@ -79,7 +73,7 @@ def callers(pair: Gateway) -> Iterator[list[httpx.Client]]:
 @pytest.fixture(scope="module")
 def api(pair: Gateway) -> Iterator[httpx.Client]:
     """A client of the admin API."""
-    with loopback.Client(base_url=pair.admin_url, timeout=10) as client:
+    with loopback.Client(base_url=pair.admin_url) as client:
         yield client
 
 
@@ -151,6 +145,9 @@ def test_a_lost_connection_for_notifications_is_made_again(
     """What was written while nobody listened is in force without waiting for the poll."""
     key = api.put("/api/key-management/keys", json=key_body("lost", setting_id)).json()
     until_in_force(pair, database.url, WORKERS)
+    pair.wait_until(
+        lambda: len(run_apart(execute(database.url, f"SELECT pid {LISTENERS}"))) == WORKERS
+    )
     killed = run_apart(execute(database.url, f"SELECT pg_terminate_backend(pid) {LISTENERS}"))
     assert len(killed) == WORKERS
 
@@ -174,7 +171,7 @@ def test_a_restart_of_postgres_takes_nothing_out_of_force(pair, database, api, c
     assert refused.json()["type"] == "/errors/unavailable"
     assert codes(callers, "sk-restart") == IS_SERVED
     database.start()
-    until_in_force(pair, database.url, WORKERS, 30)
+    until_in_force(pair, database.url, WORKERS)
     assert codes(callers, "sk-restart") == IS_SERVED
 
     assert api.patch(url, json={"revoked": True}).status_code == 200

@@ -226,6 +226,7 @@ def test_a_gateway_refuses_to_store_and_to_call(gateway, strict, provider):
     """What was stored while it was allowed is not called by one that does not allow it."""
     key = "sk-private-0123456789"
     gateway.key(key, gateway.setting(provider))
+    strict.await_key(key)
 
     refused = loopback.put(
         f"{strict.admin_url}/api/provider-settings",

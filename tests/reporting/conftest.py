@@ -24,8 +24,12 @@ def ledger_client(clickhouse: ClickHouseDatabase) -> Iterator[Client]:
 
 @pytest.fixture
 def settings(clickhouse: ClickHouseDatabase) -> ReportingSettings:
-    """Defaults, over this test's ledger."""
-    return ReportingSettings(clickhouse_url=clickhouse.url, clickhouse_database=clickhouse.database)
+    """Defaults, over this test's ledger, with time for a store that stalls."""
+    return ReportingSettings(
+        clickhouse_url=clickhouse.url,
+        clickhouse_database=clickhouse.database,
+        report_postgres_timeout=Duration(60),
+    )
 
 
 @pytest.fixture

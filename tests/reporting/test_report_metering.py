@@ -15,6 +15,7 @@ from contracts.checkpoint import Checkpoint, Pending
 from contracts.reports import PartitionProgress
 from reporting.api.metering import to_report
 from reporting.settings import ReportingSettings
+from runtime.settings import Duration
 
 
 @pytest.fixture
@@ -28,7 +29,8 @@ async def nats_client(nats_server: NatsServer) -> AsyncIterator[Client]:
 @pytest.fixture
 async def metering_api(nats_server: NatsServer) -> AsyncIterator[Api]:
     """The app over this test's NATS."""
-    async with opened_app(ReportingSettings(nats_url=nats_server.url)) as client:
+    settings = ReportingSettings(nats_url=nats_server.url, report_nats_timeout=Duration(60))
+    async with opened_app(settings) as client:
         yield client
 
 
@@ -55,7 +57,7 @@ async def test_backlog_and_progress_by_partition(
 ) -> None:
     """The backlog is counted by the server, partition by partition; members say the times."""
     await nats_server.migrate()
-    stream = nats_client.jetstream()
+    stream = nats_client.jetstream(timeout=60)
     for partition in (0, 1, 0, 1, 1):
         await stream.publish(subjects.exchanges_subject(partition), b"x")
     checkpoints = await stream.key_value(subjects.CHECKPOINTS_BUCKET)

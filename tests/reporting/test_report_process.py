@@ -76,7 +76,7 @@ async def test_process_answers_and_stops_when_told(
             CLICKHOUSE_DATABASE=clickhouse.database,
             ADMIN_PASS="secret",
         ) as (process, url),
-        loopback.AsyncClient(base_url=url, timeout=30) as client,
+        loopback.AsyncClient(base_url=url) as client,
     ):
         refused = await client.post("/api/reporting/events", json={})
         answer = await client.post(
@@ -86,7 +86,7 @@ async def test_process_answers_and_stops_when_told(
         )
         ready = await client.get("/api/ready")
         process.send_signal(signal.SIGTERM)
-        status = await asyncio.wait_for(process.wait(), 30)
+        status = await asyncio.wait_for(process.wait(), 60)
 
     assert refused.status_code == 401
     assert answer.json()["dataPoints"][0]["numberOfRequests"] == 1
@@ -97,7 +97,7 @@ async def test_process_starts_without_its_stores_and_says_503() -> None:
     """A ledger that comes up later needs no restart of reporting."""
     async with (
         listening(CLICKHOUSE_URL="http://127.0.0.1:1") as (_, url),
-        loopback.AsyncClient(base_url=url, timeout=30) as client,
+        loopback.AsyncClient(base_url=url) as client,
     ):
         health = await client.get("/api/health")
         ready = await client.get("/api/ready")
@@ -163,24 +163,26 @@ async def test_question_under_way_is_answered_before_the_process_ends(
     relay = HeldRelay(address.hostname or "", address.port or 0)
     async with (
         relay.listening(),
-        listening(CLICKHOUSE_URL=relay.url, CLICKHOUSE_DATABASE=clickhouse.database) as (
+        listening(
+            CLICKHOUSE_URL=relay.url, CLICKHOUSE_DATABASE=clickhouse.database, DRAIN_S="60"
+        ) as (
             process,
             url,
         ),
-        loopback.AsyncClient(base_url=url, timeout=30) as client,
+        loopback.AsyncClient(base_url=url) as client,
     ):
         assert (await client.get("/api/ready")).status_code == 200
         relay.lets_through.clear()
         question = {"start": START, "end": START + 40_000, "increment": 1}
         asking = asyncio.create_task(client.post("/api/reporting/events", json=question))
-        await asyncio.wait_for(relay.is_holding.wait(), 30)
+        await asyncio.wait_for(relay.is_holding.wait(), 60)
         process.send_signal(signal.SIGTERM)
         await refuses_connections(url)
         # A process that does not drain is gone by then.
         await asyncio.sleep(0.5)
         relay.lets_through.set()
         answer = await asking
-        status = await asyncio.wait_for(process.wait(), 30)
+        status = await asyncio.wait_for(process.wait(), 60)
 
     assert (answer.status_code, status) == (200, 0), answer.text
     assert len(answer.json()["dataPoints"]) == 40_001
@@ -189,7 +191,7 @@ async def test_question_under_way_is_answered_before_the_process_ends(
 async def refuses_connections(url: str) -> None:
     """Waits until nobody listens there."""
     address = urlsplit(url)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 _, writer = await asyncio.open_connection(address.hostname, address.port)
@@ -235,7 +237,7 @@ async def test_question_beyond_the_queue_is_503_and_the_one_before_it_is_answere
             await client.get("/api/ready")
             relay.lets_through.clear()
             first = asyncio.create_task(client.get("/api/ready"))
-            await asyncio.wait_for(relay.is_holding.wait(), 30)
+            await asyncio.wait_for(relay.is_holding.wait(), 60)
             second = await client.get("/api/ready")
             relay.lets_through.set()
             answered = await first

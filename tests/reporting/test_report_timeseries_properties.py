@@ -66,7 +66,7 @@ def filled_ledger(ledger_client: Client) -> None:
 @settings(
     max_examples=25,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(increment=st.integers(1, 2 * SPAN), groups=st.sets(st.sampled_from(list(Dimension))))
 async def test_sum_of_buckets_is_the_total(

@@ -3,16 +3,20 @@
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 
 from infra.embedded.nats import NATS
+from infra.embedded.postgres import POSTGRES
 from infra.migrations.clickhouse import migrate_clickhouse
 from infra.migrations.nats import migrate_nats
+from infra.migrations.postgres import migrate_postgres
 from infra.migrations.price_book import migrate_price_book
 from infra.migrations.settings import MigrationSettings
+from runtime.settings import Secret
 from support.servers import RunningServer, run_apart
 
 
@@ -92,3 +96,25 @@ class PostgresDatabase:
 
     url: str
     database: str
+
+
+def migrated_postgres(data_dir: Path) -> RunningServer:
+    """A started Postgres, its `/tollway` migrated, that waits for no disk.
+
+    It may be stopped and killed; only a machine that loses power would take what it has answered.
+    """
+    server = RunningServer(POSTGRES, data_dir)
+    server.start()
+    run_apart(_without_fsync(server.url))
+    run_apart(migrate_postgres(MigrationSettings(postgres_url=Secret(server.url))))
+    return server
+
+
+async def _without_fsync(url: str) -> None:
+    parts = urlsplit(url)
+    connection = await asyncpg.connect(urlunsplit(parts._replace(path="/postgres")), timeout=60)
+    try:
+        await connection.execute("ALTER SYSTEM SET fsync = off")
+        await connection.execute("SELECT pg_reload_conf()")
+    finally:
+        await connection.close()
