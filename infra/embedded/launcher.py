@@ -181,7 +181,9 @@ class _Up:
     async def plan(cls, options: UpOptions, data_dir: Path) -> "_Up":
         """Choose ports and make the servers' directories. Raises OSError, RuntimeError."""
         settings = load(EmbeddedSettings)
-        ports = keep_ports(data_dir, [server.name for server in SERVERS] + [DEMO_UPSTREAM])
+        names = [*(server.name for server in SERVERS), DEMO_UPSTREAM]
+        own = {options.proxy_port, options.admin_port, options.reporting_port}
+        ports = keep_ports(data_dir, names, own)
         plans = await asyncio.gather(
             *(
                 asyncio.to_thread(server.prepare, data_dir, ports[server.name], settings)

@@ -68,7 +68,7 @@ def prepare(data_dir: Path, port: int, settings: EmbeddedSettings) -> ServerPlan
         gid=None,
         stop_signal=signal.SIGTERM,
         stop_timeout_s=10.0,
-        ready_timeout_s=10.0,
+        ready_timeout_s=60.0,
         host=LOOPBACK,
         port=port,
         url=f"nats://{LOOPBACK}:{port}",

@@ -29,7 +29,7 @@ from infra.embedded.settings import EmbeddedSettings
 
 USER: Final = "tollway"
 DATABASE: Final = "tollway"
-INITDB_TIMEOUT_S: Final = 60.0
+INITDB_TIMEOUT_S: Final = 120.0
 _CACHE: Final = Path("/var/cache/tollway")
 
 _CONFIG: Final = """\
@@ -169,7 +169,7 @@ def prepare(data_dir: Path, port: int, settings: EmbeddedSettings) -> ServerPlan
         gid=gid,
         stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
         stop_timeout_s=20.0,
-        ready_timeout_s=30.0,
+        ready_timeout_s=60.0,
         host=LOOPBACK,
         port=port,
         url=f"postgresql://{USER}:{password}@{LOOPBACK}:{port}/{DATABASE}",

@@ -65,7 +65,7 @@ def prepare(data_dir: Path, port: int, settings: EmbeddedSettings) -> ServerPlan
         gid=None,
         stop_signal=signal.SIGTERM,
         stop_timeout_s=10.0,
-        ready_timeout_s=30.0,
+        ready_timeout_s=60.0,
         host=LOOPBACK,
         port=port,
         url=f"redis://{LOOPBACK}:{port}/0",

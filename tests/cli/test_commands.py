@@ -12,6 +12,7 @@ import pytest
 from support.servers import free_port
 
 from infra.cli import COMMANDS, main
+from infra.cli.server_checks import clock_off
 from infra.embedded.instance import Addresses, make_data_dir, write_addresses
 
 PROGRAM = (sys.executable, "-c", "from infra.cli import main; main()")
@@ -22,7 +23,7 @@ def tollway(*arguments: object, **environ: str) -> subprocess.CompletedProcess[s
         [*PROGRAM, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
         env={**os.environ, "COLUMNS": "100", **environ},
     )
@@ -111,7 +112,7 @@ def test_a_port_out_of_range_is_a_setting_that_cannot_be_used(program):
         [sys.executable, "-m", program],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
         env={**os.environ, **dict.fromkeys(names, "99999")},
     )
@@ -148,7 +149,7 @@ def test_an_address_without_a_usable_port_is_a_setting_that_cannot_be_used(
         [*PROGRAM, *rest] if module == "tollway" else [sys.executable, "-m", module, *rest],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
         env={
             **os.environ,
@@ -303,7 +304,7 @@ def test_logs_follows_through_a_rotation(tmp_path):
         assert process.stdout.readline() == "after\n"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
 
 
@@ -329,7 +330,7 @@ def test_a_reader_who_has_left_is_no_error(tmp_path, words):
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
         env={**os.environ, "PYTHONUNBUFFERED": "", "DATA_DIR": str(tmp_path)},
     )
@@ -356,10 +357,17 @@ def test_doctor_names_a_taken_port_and_a_bad_setting(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize(
+    ("clock", "off"), [(98.0, -2.0), (100.0, 0.0), (103.0, 0.0), (105.0, 0.0), (105.5, 0.5)]
+)
+def test_a_slow_answer_is_no_wrong_clock(clock, off):
+    """Asked at 100, answered at 105: the server looked at its clock some time in between."""
+    assert clock_off(clock, 100.0, 105.0) == off
+
+
 def test_doctor_asks_the_servers_the_environment_names(tmp_path, nats_server, redis_server):
     """A server that answers is shown with its version, one that does not with what to try."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        nobody = closed.getsockname()[1]
+    nobody = free_port()
     done = tollway(
         "doctor",
         "--json",
@@ -392,8 +400,7 @@ def test_a_data_directory_that_cannot_be_made_is_a_problem_in_words(tmp_path):
 @pytest.mark.parametrize("words", [("migrate",), ("audit",), ("resync", "3")], ids=" ".join)
 def test_a_server_that_does_not_answer_is_named_in_words(tmp_path, words):
     """With the setting that names it, instead of a traceback or a wait without end."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        nobody = closed.getsockname()[1]
+    nobody = free_port()
     done = tollway(
         *words,
         "--data-dir",

@@ -42,6 +42,15 @@ def test_ports_are_kept_and_only_a_taken_one_changes(tmp_path):
     assert moved["b"] == first["b"]
 
 
+def test_a_port_that_somebody_is_to_have_is_no_server_s(tmp_path):
+    """Though nobody has it yet: the services start after the servers."""
+    first = keep_ports(tmp_path, ["a", "b"])
+    moved = keep_ports(tmp_path, ["a", "b"], {first["a"]})
+
+    assert moved["a"] not in first.values()
+    assert moved["b"] == first["b"]
+
+
 def test_the_demo_key_is_readable_by_its_owner_only(tmp_path):
     """Mode 0600, and the same key comes back."""
     demo = Demo(key="k", key_id="i", setting_id="s", upstream_url="u")
@@ -83,7 +92,7 @@ def test_what_a_killed_launcher_left_is_ended_and_nobody_else(tmp_path):
 
         assert [process.name for process in leftovers(tmp_path)] == ["left"]
         assert end_leftovers(tmp_path) == []
-        assert left.wait(5) == -15
+        assert left.wait(60) == -15
         assert stranger.poll() is None
     finally:
         for process in (left, stranger):

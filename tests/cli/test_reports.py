@@ -1,9 +1,9 @@
 """What commands say when reporting does not answer as they need."""
 
 import asyncio
-import socket
 
 import pytest
+from support.servers import free_port
 
 from infra.cli.problems import Problem
 from infra.cli.reports import Reports
@@ -24,8 +24,7 @@ async def test_a_refusal_is_told_in_words(status, said):
         writer.close()
         await writer.wait_closed()
 
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    port = free_port()
     server = None
     if status is not None:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)

@@ -103,9 +103,9 @@ def _sql(value: object) -> object:
 
 
 async def _execute(url: str, statement: str, *arguments: object) -> None:
-    connection = await asyncpg.connect(url, timeout=10)
+    connection = await asyncpg.connect(url, timeout=60)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await connection.execute(statement, *arguments)
     finally:
         await connection.close()
