@@ -17,14 +17,14 @@ ADMIN_PASS = "not-the-default"
 @pytest.fixture(scope="module")
 def api(gateway: Gateway) -> Iterator[httpx.Client]:
     """A client of the admin API."""
-    with loopback.Client(base_url=gateway.admin_url, timeout=10) as client:
+    with loopback.Client(base_url=gateway.admin_url) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def data(gateway: Gateway) -> Iterator[httpx.Client]:
     """A client of the data plane."""
-    with loopback.Client(base_url=gateway.proxy_url, timeout=10) as client:
+    with loopback.Client(base_url=gateway.proxy_url) as client:
         yield client
 
 

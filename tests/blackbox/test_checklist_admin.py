@@ -113,7 +113,7 @@ def refused(
 
 
 def eventually(
-    holds: Callable[[], httpx.Response], wanted: int, seconds: float = 10
+    holds: Callable[[], httpx.Response], wanted: int, seconds: float = 60
 ) -> httpx.Response:
     """The first answer with the status, or the last one after some seconds."""
     deadline = time.monotonic() + seconds

@@ -119,7 +119,7 @@ CASES: Final = [
         "upstream-timed-out",
         504,
         "upstream_timeout",
-        headers={"x-demo-latency-ms": "5000", "x-request-timeout": "200ms"},
+        headers={"x-demo-latency-ms": "60000", "x-request-timeout": "500ms"},
         rating="unknown",
         **{**_FAILED, "counts": {"timed_out": 1}},
     ),
@@ -158,7 +158,7 @@ def send(house: House, case: Case, dialect: str, custom_id: str) -> httpx.Respon
         house.proxy_url + case.path_in(dialect),
         headers={**(shown if case.key else {}), "x-custom-event-id": custom_id, **case.headers},
         content=case.content(dialect),
-        timeout=20,
+        timeout=60,
     )
 
 

@@ -19,7 +19,7 @@ REQUEST_BODY_BYTES_MAX = 1024 * 1024
 TOLLWAY = str(Path(sys.executable).with_name("tollway"))
 
 
-def tollway(*arguments: str, seconds: float = 90) -> subprocess.CompletedProcess[str]:
+def tollway(*arguments: str, seconds: float = 150) -> subprocess.CompletedProcess[str]:
     """One run of the command line."""
     return subprocess.run(
         [TOLLWAY, *arguments],
@@ -41,7 +41,7 @@ class House:
     reporting_url: str
     demo_key: str
 
-    def run(self, *arguments: str, seconds: float = 90) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, seconds: float = 150) -> subprocess.CompletedProcess[str]:
         """A command on this installation."""
         return tollway(*arguments, "--data-dir", str(self.data_dir), seconds=seconds)
 
@@ -56,7 +56,7 @@ class House:
                 **headers,
             },
             json={"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], **changes},
-            timeout=20,
+            timeout=60,
         )
 
     def processes(self) -> list[dict[str, object]]:

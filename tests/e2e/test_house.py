@@ -29,26 +29,29 @@ TRACES = {
     "conv": (DATA / "azure_llm_trace_2023_conv_sample.csv", "gpt-4o", ("2.5", "10")),
     "code": (DATA / "azure_llm_trace_2023_code_sample.csv", "gpt-4o-mini", ("0.15", "0.6")),
 }
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 
 def report(house: House, **changes: object) -> dict[str, object]:
     """One bucket over all time, the extra bucket at the end left out."""
     end = int(time.time()) + 3600
     body = {"start": end - 7200, "end": end, "increment": 7200, **changes}
-    answer = loopback.post(f"{house.reporting_url}/api/reporting/events", json=body, timeout=20)
+    answer = loopback.post(f"{house.reporting_url}/api/reporting/events", json=body, timeout=60)
     assert answer.status_code == 200, answer.text
     return json.loads(answer.text, parse_float=Decimal)
 
 
 def events(house: House, custom_ids: list[str]) -> list[dict[str, object]]:
-    """The booked events with these custom ids."""
+    """The booked events with these custom ids; none are seen while the ledger comes back."""
     end = int(time.time()) + 3600
     answer = loopback.post(
         f"{house.reporting_url}/api/v2/events",
         json={"start": end - 7200, "end": end, "customIds": custom_ids},
-        timeout=20,
+        timeout=60,
     )
+    if answer.status_code == 503:
+        return []
+    assert answer.status_code == 200, answer.text
     return list(json.loads(answer.text, parse_float=Decimal)["events"])
 
 
@@ -116,7 +119,7 @@ def run_block(house: House, block: str) -> dict[str, object]:
         env={**os.environ, "TOLLWAY_KEY": house.demo_key},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=True,
     )
     return dict(json.loads(done.stdout))
@@ -323,14 +326,16 @@ def test_a_body_of_the_limit_is_served(house: House, sent: Sent):
 def test_a_killed_process_comes_back_and_nothing_is_lost(house: House, name: str):
     """kill -9, restarted, counted; what was asked before and after is booked once."""
     before = f"before-{name}"
-    after = f"after-{name}"
+    asked: list[str] = []
     house.chat(before)
     (victim,) = [one for one in house.processes() if one["name"] == name]
     os.kill(int(str(victim["pid"])), signal.SIGKILL)
 
     def answers() -> bool:
+        # Each under a name of its own: one that got no answer may be in the books as well.
+        asked.append(f"after-{name}-{len(asked)}")
         try:
-            return house.chat(after).status_code == 200
+            return house.chat(asked[-1]).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -342,7 +347,7 @@ def test_a_killed_process_comes_back_and_nothing_is_lost(house: House, name: str
 
     eventually(is_back)
     assert len(entry(house, before)) == 1
-    assert len(entry(house, after)) == 1
+    assert len(entry(house, asked[-1])) == 1
 
 
 def test_the_audit_agrees(house: House):

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def eventually(condition: Callable[[], object], seconds: float = 30) -> object:
+def eventually(condition: Callable[[], object], seconds: float = 100) -> object:
     """The first true value of `condition`."""
     deadline = time.monotonic() + seconds
     while True:
