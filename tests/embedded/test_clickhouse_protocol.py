@@ -291,7 +291,7 @@ def test_noise_is_answered_or_cut_and_harms_nobody(
     chance = random.Random(seed)
     parts = urlsplit(clickhouse.url)
     assert parts.hostname is not None
-    with socket.create_connection((parts.hostname, parts.port or 0), timeout=10) as sock:
+    with socket.create_connection((parts.hostname, parts.port or 0), timeout=60) as sock:
         sock.sendall(b"POST / HTTP/1.1\r\n" * (seed % 2) + chance.randbytes(2000) + b"\r\n\r\n")
         sock.shutdown(socket.SHUT_WR)
         while sock.recv(65536):
@@ -318,7 +318,7 @@ def _post(
     import http.client
 
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
     sent = dict([line.split(": ", 1) for line in headers.split("\r\n") if line])
     connection.putrequest("POST", target, skip_host=True)
     for name, value in {"Host": host, "Content-Length": str(len(body)), **sent}.items():

@@ -103,9 +103,9 @@ def test_it_dies_with_the_process_that_started_it(server: Server, tmp_path: Path
     pid = int(parent.stdout.readline())
     assert psutil.pid_exists(pid)
     parent.kill()
-    parent.wait(10)
+    parent.wait(60)
     parent.stdout.close()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while _is_alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not _is_alive(pid)
@@ -122,15 +122,16 @@ def _is_alive(pid: int) -> bool:
 async def test_nats_keeps_what_it_acknowledged(nats_server: NatsServer) -> None:
     """A hundred messages, `kill -9`, a hundred messages; and it takes eight megabytes in one."""
     await nats_server.migrate()
-    client = await nats.connect(nats_server.url)
+    client = await nats.connect(nats_server.url, connect_timeout=60)
     assert client.max_payload == 8 << 20
+    stream = client.jetstream(timeout=60)
     for number in range(100):
-        await client.jetstream().publish("exchanges.0", b"%d" % number)
+        await stream.publish("exchanges.0", b"%d" % number)
     await client.close()
     nats_server.kill()
     nats_server.start()
-    client = await nats.connect(nats_server.url)
-    assert (await client.jetstream().stream_info("EXCHANGES")).state.messages == 100
+    client = await nats.connect(nats_server.url, connect_timeout=60)
+    assert (await client.jetstream(timeout=60).stream_info("EXCHANGES")).state.messages == 100
     await client.close()
 
 
@@ -151,9 +152,10 @@ async def test_nats_syncs_before_it_acknowledges(nats_server: NatsServer, tmp_pa
     )
     assert tracer.stderr is not None
     await tracer.stderr.readline()  # "attached"
-    client = await nats.connect(nats_server.url)
+    client = await nats.connect(nats_server.url, connect_timeout=60)
+    stream = client.jetstream(timeout=60)
     for _ in range(20):
-        await client.jetstream().publish("exchanges.0", b"x")
+        await stream.publish("exchanges.0", b"x")
     await client.close()
     tracer.send_signal(signal.SIGINT)
     await tracer.communicate()
@@ -171,7 +173,7 @@ async def test_redis_keeps_its_counters_and_evicts_none(redis_server: RunningSer
     await client.set("spent", 41)
     await client.incr("spent")
     # Synced once a second: a counter may fall back by that much, and by no more.
-    assert await client.execute_command("WAITAOF", 1, 0, 20_000) == [1, 0]
+    assert await client.execute_command("WAITAOF", 1, 0, 60_000) == [1, 0]
     await client.aclose()
     redis_server.kill()
     redis_server.start()

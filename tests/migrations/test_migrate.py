@@ -75,16 +75,16 @@ async def test_a_dry_run_names_everything_and_changes_nothing(
     client.close()
     with pytest.raises(asyncpg.InvalidCatalogNameError):
         await asyncpg.connect(postgres.url.replace(postgres.database, "never_made"))
-    connection = await nats.connect(nats_server.url)
-    assert await connection.jetstream().streams_info() == []
+    connection = await nats.connect(nats_server.url, connect_timeout=60)
+    assert await connection.jetstream(timeout=60).streams_info() == []
     await connection.close()
 
 
 async def test_the_exchange_stream_refuses_instead_of_forgetting(nats_server: NatsServer) -> None:
     """On disk, no age limit, full means refused; and a bigger disk is one setting away."""
     await nats_server.migrate(stream_bytes_max=1 << 20)
-    connection = await nats.connect(nats_server.url)
-    jetstream = connection.jetstream()
+    connection = await nats.connect(nats_server.url, connect_timeout=60)
+    jetstream = connection.jetstream(timeout=60)
     config = (await jetstream.stream_info(subjects.EXCHANGES_STREAM)).config
     assert config.storage == StorageType.FILE
     assert config.retention == RetentionPolicy.LIMITS
@@ -107,9 +107,9 @@ async def test_the_exchange_stream_refuses_instead_of_forgetting(nats_server: Na
 async def test_the_same_parcel_twice_is_stored_twice(nats_server: NatsServer) -> None:
     """A re-send that heals a gap must not be swallowed: no message id, no window."""
     await nats_server.migrate()
-    connection = await nats.connect(nats_server.url)
+    connection = await nats.connect(nats_server.url, connect_timeout=60)
     first, second = [
-        await connection.jetstream().publish(subjects.exchanges_subject(0), b"parcel")
+        await connection.jetstream(timeout=60).publish(subjects.exchanges_subject(0), b"parcel")
         for _ in range(2)
     ]
     assert (first.seq, second.seq) == (1, 2)
@@ -121,8 +121,8 @@ async def test_checkpoints_are_swapped_only_by_who_read_the_last_one(
 ) -> None:
     """Compare-and-set works, gets go to the leader, entries never expire."""
     await nats_server.migrate()
-    connection = await nats.connect(nats_server.url)
-    jetstream = connection.jetstream()
+    connection = await nats.connect(nats_server.url, connect_timeout=60)
+    jetstream = connection.jetstream(timeout=60)
     config = (await jetstream.stream_info(f"KV_{subjects.CHECKPOINTS_BUCKET}")).config
     assert not config.allow_direct
     assert config.max_age == 0
@@ -140,10 +140,10 @@ async def test_checkpoints_are_swapped_only_by_who_read_the_last_one(
 async def test_members_are_forgotten_when_unheard_of(nats_server: NatsServer) -> None:
     """The bucket's entries expire after MEMBER_TTL."""
     await nats_server.migrate(member_ttl=Duration(0.2))
-    connection = await nats.connect(nats_server.url)
-    bucket = await connection.jetstream().key_value(subjects.MEMBERS_BUCKET)
+    connection = await nats.connect(nats_server.url, connect_timeout=60)
+    bucket = await connection.jetstream(timeout=60).key_value(subjects.MEMBERS_BUCKET)
     await bucket.put("a", b"here")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 await bucket.get("a")
@@ -156,8 +156,8 @@ async def test_members_are_forgotten_when_unheard_of(nats_server: NatsServer) ->
 async def test_current_follows_the_build_unless_pinned(nats_server: NatsServer) -> None:
     """The shipped book is put under its version; an operator's pin outlives migrations."""
     lines = await nats_server.migrate(price_book=True)
-    connection = await nats.connect(nats_server.url)
-    bucket = await connection.jetstream().key_value(subjects.PRICE_BOOKS_BUCKET)
+    connection = await nats.connect(nats_server.url, connect_timeout=60)
+    bucket = await connection.jetstream(timeout=60).key_value(subjects.PRICE_BOOKS_BUCKET)
     shipped = (await bucket.get("current")).value
     assert shipped is not None
     assert f"price book {shipped.decode()}" in lines
@@ -290,7 +290,7 @@ def test_the_command_says_what_it_would_do(
             env=environment | more,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=100,
             check=False,
         )
 

@@ -21,7 +21,7 @@ FOREVER = "import time\nwhile True: time.sleep(1)"
 
 
 def child(name: str, code: str, **fields: object) -> Child:
-    given = {"kind": "service", "stop_timeout_s": 5.0, **fields}
+    given = {"kind": "service", "stop_timeout_s": 60.0, "ready_timeout_s": 60.0, **fields}
     return Child(name=name, argv=(sys.executable, "-S", "-c", textwrap.dedent(code)), **given)
 
 
@@ -30,7 +30,7 @@ def supervisor(tmp_path: Path, *stages: object, **fields: object) -> Supervisor:
     return Supervisor("unit", stages, **given)
 
 
-async def until(condition, *, turns: int = 1_000) -> None:
+async def until(condition, *, turns: int = 6_000) -> None:
     for _ in range(turns):
         if condition():
             return
@@ -286,7 +286,7 @@ async def test_a_signal_to_the_group_stops_the_supervisor_and_its_children(tmp_p
     assert os.getpgid(running.pid) != os.getpgid(process.pid)
     os.killpg(process.pid, signum)
 
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert birth_mark(running.pid) is None
     process.stdout.close()
 
@@ -320,7 +320,7 @@ def test_a_signal_during_the_start_stops_and_a_second_one_kills(tmp_path):
     (state,) = read_states(tmp_path)
     process.send_signal(signal.SIGTERM)
 
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert birth_mark(state.processes[0].pid) is None
     process.stdout.close()
 
@@ -330,7 +330,7 @@ async def test_children_die_with_a_killed_supervisor(tmp_path):
     """kill -9 of the supervisor takes its children along; its state counts as not running."""
     process, running = supervise(tmp_path)
     process.kill()
-    process.wait(10)
+    process.wait(60)
     process.stdout.close()
 
     await until(lambda: birth_mark(running.pid) is None)
