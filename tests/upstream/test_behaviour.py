@@ -838,16 +838,16 @@ async def test_a_slow_taker_does_not_time_out(
 
     async def script(peer: Peer) -> None:
         await peer.head()
-        left = 12_000_000
+        left = 24_000_000
         while left:
             left -= len(await peer.reader.read(400_000))
             await asyncio.sleep(0.02)
         await peer.send(plain(b"ok"))
         await peer.gone()
 
-    upstream = open_engine(write_timeout_s=0.3)
+    upstream = open_engine(write_timeout_s=1.0)
     server = await serve(script)
-    response = await upstream.send(ask(server.origin(), b"x" * 12_000_000))
+    response = await upstream.send(ask(server.origin(), b"x" * 24_000_000))
 
     assert await response.read(10) == b"ok"
 
