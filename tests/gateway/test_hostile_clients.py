@@ -2,18 +2,15 @@
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from support import loopback
+from support.journals import ends_of
 from support.programs import Gateway
 from support.stores import NatsServer, PostgresDatabase
-
-from contracts.exchange import ExchangeCompleted, RequestAdmitted, decode
-from contracts.records import SEGMENT_HEADER_BYTES, BadRecord, SegmentHeader, records
 
 BODY = b'{"model":"m","messages":[]}'
 STREAM_BODY = b'{"model":"m","stream":true,"messages":[]}'
@@ -62,30 +59,6 @@ async def upstream(answer: bytes) -> AsyncIterator[Upstream]:
         yield provider
     finally:
         server.close()
-
-
-def journal(gateway: Gateway) -> Iterator[RequestAdmitted | ExchangeCompleted]:
-    """Every event in the journal's segments."""
-    for path in sorted(Path(gateway.data_dir).glob("journal/**/*")):
-        content = path.read_bytes() if path.is_file() else b""
-        if len(content) < SEGMENT_HEADER_BYTES:
-            continue
-        header = SegmentHeader.unpack(content)
-        try:
-            tail = content[SEGMENT_HEADER_BYTES:]
-            for record in records(tail, header.base_offset, header.base_chain):
-                yield decode(record.payload)
-        except BadRecord:
-            continue  # The reserved space behind the last record.
-
-
-def ends_of(gateway: Gateway, name: str) -> list[ExchangeCompleted]:
-    """The completions of a test's admitted requests, each of which has exactly one."""
-    events = [event for event in journal(gateway) if event.caller.custom_id == name]
-    admitted = Counter(event.event_id for event in events if isinstance(event, RequestAdmitted))
-    completed = [event for event in events if isinstance(event, ExchangeCompleted)]
-    assert admitted == Counter(event.event_id for event in completed if event.was_admitted)
-    return completed
 
 
 def request(
