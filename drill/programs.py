@@ -55,7 +55,7 @@ class Program:
         gid: int | None = None,
         stop_signal: int = signal.SIGTERM,
         death_signal: int = signal.SIGKILL,
-        ready_timeout_s: float = 60.0,
+        ready_timeout_s: float = 100.0,
     ) -> None:
         self.name = name
         self.log = log

@@ -59,7 +59,7 @@ _FOREIGN: Final = (
 """Settings of servers, or how their names begin; REDIS_MEMORY_BYTES_MAX is our own server's."""
 
 MIGRATE_TIMEOUT_S: Final = 120.0
-SERVICE_READY_TIMEOUT_S: Final = 60.0
+SERVICE_READY_TIMEOUT_S: Final = 120.0
 SERVICE_STOP_MARGIN_S: Final = 30.0
 
 

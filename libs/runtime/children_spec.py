@@ -29,7 +29,7 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
     group: str | int | None = None
     pass_fds: tuple[int, ...] = ()
     probe: Probe | None = None
-    ready_timeout_s: float = 30.0
+    ready_timeout_s: float = 60.0
     stop_signal: int = signal.SIGTERM
     stop_timeout_s: float = 10.0
     stop_after: tuple[str, ...] = ()
