@@ -50,7 +50,7 @@ def late(gateway: Gateway) -> Iterator[dict[str, HTTPConnection]]:
     connections = {
         path: HTTPConnection("127.0.0.1", gateway.proxy_port, timeout=60) for path in PATHS
     }
-    headers = {"x-api-key": KEY, "x-request-timeout": "4s"}
+    headers = {"x-api-key": KEY, "x-request-timeout": "3s"}
     headers |= {"x-demo-chunks": "600", "x-demo-chunk-delay-ms": "100"}
     for path, connection in connections.items():
         connection.request("POST", path, json.dumps({**PATHS[path], "stream": True}), headers)

@@ -773,7 +773,7 @@ async def test_silence_inside_the_body_times_out(serve: Serve, upstream: Upstrea
         await peer.gone()
 
     server = await serve(script)
-    response = await upstream.send(ask(server.origin(), read_timeout_s=1.0))
+    response = await upstream.send(ask(server.origin(), read_timeout_s=0.6))
     chunks = response.chunks()
     first = await anext(chunks)
     with pytest.raises(ReadTimedOut):
@@ -789,16 +789,16 @@ async def test_a_long_stream_does_not_time_out_while_it_flows(
 
     async def script(peer: Peer) -> None:
         await peer.request()
-        await peer.send(OK + b"Content-Length: 32\r\n\r\n")
-        for _ in range(32):
+        await peer.send(OK + b"Content-Length: 21\r\n\r\n")
+        for _ in range(21):
             await asyncio.sleep(0.1)
             await peer.send(b"x")
         await peer.gone()
 
     server = await serve(script)
-    response = await upstream.send(ask(server.origin(), read_timeout_s=3.0))
+    response = await upstream.send(ask(server.origin(), read_timeout_s=2.0))
 
-    assert await response.read(100) == b"x" * 32
+    assert await response.read(100) == b"x" * 21
 
 
 @pytest.mark.parametrize("kind", ["bytes", "iterator"])
@@ -950,11 +950,11 @@ async def test_a_slow_source_of_the_body_is_not_the_servers_silence(
 
     async def body() -> AsyncIterator[bytes]:
         yield b"a"
-        await asyncio.sleep(1.8)
+        await asyncio.sleep(1.2)
         yield b"b"
 
     server = await serve(script)
-    response = await upstream.send(ask(server.origin(), body(), read_timeout_s=1.5))
+    response = await upstream.send(ask(server.origin(), body(), read_timeout_s=1.0))
 
     assert await response.read(10) == b"ok"
 
