@@ -129,7 +129,7 @@ def outcome_of(client: Any, name: str, more: dict[str, Any]) -> Outcome:
 
 def heard(call: str) -> list[dict[str, Any]]:
     """What the provider heard of a call, less what the way decides."""
-    with urllib.request.urlopen(f"{RECORDER}/heard/{call}", timeout=10) as answer:
+    with urllib.request.urlopen(f"{RECORDER}/heard/{call}", timeout=60) as answer:
         requests = json.load(answer)
     for request in requests:
         headers = {name: value for name, value in request["headers"] if name not in _OF_THE_WAY}

@@ -36,7 +36,7 @@ def errors() -> Callable[[], int]:
     """How many requests the provider has answered with an error by now."""
 
     def count() -> int:
-        with urllib.request.urlopen(f"{PROVIDER}/demo/record", timeout=10) as answer:
+        with urllib.request.urlopen(f"{PROVIDER}/demo/record", timeout=60) as answer:
             return json.load(answer)["errors"]
 
     return count

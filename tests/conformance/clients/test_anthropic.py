@@ -15,7 +15,7 @@ BASES = ["", "/api/providers/anthropic"]
 def client_of(base: str, key: str, **options) -> anthropic.Anthropic:
     """Anthropic's client that does not retry unless told to."""
     return anthropic.Anthropic(
-        **{"base_url": GATEWAY + base, "api_key": key, "max_retries": 0, "timeout": 20, **options}
+        **{"base_url": GATEWAY + base, "api_key": key, "max_retries": 0, "timeout": 60, **options}
     )
 
 
@@ -94,7 +94,7 @@ def test_count_tokens(client):
 async def test_the_asynchronous_client(base):
     """Whole and streamed from one event loop."""
     async with anthropic.AsyncAnthropic(
-        base_url=GATEWAY + base, api_key=ALL, max_retries=0, timeout=20
+        base_url=GATEWAY + base, api_key=ALL, max_retries=0, timeout=60
     ) as client:
         whole = await client.messages.create(**ASKED)
         async with client.messages.stream(**ASKED) as stream:
@@ -184,5 +184,5 @@ def test_a_client_that_will_not_wait(ill_treated):
     """The client's own timeout."""
     with pytest.raises(anthropic.APITimeoutError):
         ill_treated.with_options(timeout=0.3).messages.create(
-            **ASKED, extra_headers={"x-demo-latency-ms": "5000"}
+            **ASKED, extra_headers={"x-demo-latency-ms": "60000"}
         )

@@ -15,7 +15,7 @@ def client():
         api_key=ALL,
         api_version=VERSION,
         max_retries=0,
-        timeout=20,
+        timeout=60,
     ) as client:
         yield client
 

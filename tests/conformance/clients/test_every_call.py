@@ -32,7 +32,7 @@ MORE = {
 def client_of(base_url: str, key: str) -> openai.OpenAI:
     """OpenAI's client, with what it may also want to administer the account."""
     admin = {"admin_api_key": key} if "admin_api_key" in OPTIONS else {}
-    return openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=10, **admin)
+    return openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=60, **admin)
 
 
 OPTIONS = inspect.signature(openai.OpenAI).parameters

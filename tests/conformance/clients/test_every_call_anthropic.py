@@ -18,7 +18,7 @@ LISTED_HERE = {"models.list", "models.retrieve", "beta.models.list", "beta.model
 
 def client_of(base_url: str, key: str) -> anthropic.Anthropic:
     """Anthropic's client."""
-    return anthropic.Anthropic(base_url=base_url, api_key=key, max_retries=0, timeout=10)
+    return anthropic.Anthropic(base_url=base_url, api_key=key, max_retries=0, timeout=60)
 
 
 DIRECT = client_of(RECORDER, "sk-of-the-user")

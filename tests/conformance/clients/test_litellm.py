@@ -23,7 +23,7 @@ CALLS = [
 @pytest.fixture(params=CALLS, ids=lambda call: call["api_base"].removeprefix(GATEWAY) or "/")
 def call(request):
     """A dialect and its base."""
-    return {"api_key": ALL, "num_retries": 0, "timeout": 20, **request.param}
+    return {"api_key": ALL, "num_retries": 0, "timeout": 60, **request.param}
 
 
 def test_whole_and_streamed(call):

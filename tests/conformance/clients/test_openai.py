@@ -15,7 +15,7 @@ BASES = ["/v1", "/api/providers/openai/v1"]
 def client(request):
     """OpenAI's client as users make it."""
     with openai.OpenAI(
-        base_url=GATEWAY + request.param, api_key=ALL, max_retries=0, timeout=20
+        base_url=GATEWAY + request.param, api_key=ALL, max_retries=0, timeout=60
     ) as client:
         yield client
 
@@ -221,7 +221,7 @@ def test_sound(client):
 async def test_the_asynchronous_client(base):
     """Chat, a stream, a file and Responses from one event loop."""
     async with openai.AsyncOpenAI(
-        base_url=GATEWAY + base, api_key=ALL, max_retries=0, timeout=20
+        base_url=GATEWAY + base, api_key=ALL, max_retries=0, timeout=60
     ) as client:
         whole = await client.chat.completions.create(model="gpt-4o", messages=CHAT)
         stream = await client.chat.completions.create(model="gpt-4o", messages=CHAT, stream=True)

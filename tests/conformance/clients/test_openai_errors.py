@@ -13,7 +13,7 @@ BASES = ["/v1", "/api/providers/openai/v1"]
 def client_of(base: str, key: str = ERRORS["openai"], **options) -> openai.OpenAI:
     """OpenAI's client that does not retry unless told to."""
     return openai.OpenAI(
-        **{"base_url": GATEWAY + base, "api_key": key, "max_retries": 0, "timeout": 20, **options}
+        **{"base_url": GATEWAY + base, "api_key": key, "max_retries": 0, "timeout": 60, **options}
     )
 
 
@@ -160,7 +160,7 @@ def test_a_client_that_will_not_wait(client):
     slow = client.with_options(timeout=0.3)
     with pytest.raises(openai.APITimeoutError):
         slow.chat.completions.create(
-            model="gpt-4o", messages=CHAT, extra_headers={"x-demo-latency-ms": "5000"}
+            model="gpt-4o", messages=CHAT, extra_headers={"x-demo-latency-ms": "60000"}
         )
 
     assert client.chat.completions.create(model="gpt-4o", messages=CHAT).choices
@@ -172,7 +172,7 @@ def test_a_timeout_that_the_gateway_keeps(client):
         client.chat.completions.create(
             model="gpt-4o",
             messages=CHAT,
-            extra_headers={"x-demo-latency-ms": "5000", "x-request-timeout": "300ms"},
+            extra_headers={"x-demo-latency-ms": "60000", "x-request-timeout": "300ms"},
         )
 
     assert failure.value.status_code == 504

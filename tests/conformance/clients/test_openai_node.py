@@ -26,7 +26,7 @@ def outcomes_of(program: str, *arguments: str) -> dict[str, str]:
         ["node", str(NODE / program), *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,7 @@ import OpenAI, { toFile } from "openai";
 
 const baseURL = process.argv[2];
 const lane = process.env.LANE;
-const options = { baseURL, maxRetries: 0, timeout: 20_000 };
+const options = { baseURL, maxRetries: 0, timeout: 60_000 };
 const client = new OpenAI({ ...options, apiKey: `sk-all${lane}` });
 const illTreated = new OpenAI({ ...options, apiKey: `sk-openai-errors${lane}` });
 const chat = { model: "gpt-4o", messages: [{ role: "user", content: "what does the toll cost?" }] };
@@ -134,7 +134,7 @@ const checks = {
     );
   },
   async timeout() {
-    const asked = { timeout: 300, headers: { "x-demo-latency-ms": "5000" } };
+    const asked = { timeout: 300, headers: { "x-demo-latency-ms": "60000" } };
     await assert.rejects(
       illTreated.chat.completions.create(chat, asked),
       OpenAI.APIConnectionTimeoutError,

@@ -35,7 +35,7 @@ const ofTheWay = new Set(
 
 function clientOf(baseURL, key, call) {
   const defaultHeaders = { "x-call": call };
-  const options = { baseURL, apiKey: key, adminAPIKey: key, maxRetries: 0, timeout: 10_000 };
+  const options = { baseURL, apiKey: key, adminAPIKey: key, maxRetries: 0, timeout: 60_000 };
   return new OpenAI({ ...options, defaultHeaders });
 }
 
