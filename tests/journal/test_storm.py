@@ -129,7 +129,7 @@ async def test_everything_promised_is_booked_once_and_in_order(
                 sum(len(book.payloads) for book in meter.books.values()) >= storm.number
                 and meter.ends == len(wanted)
             ),
-            60,
+            100,
         )
         assert sorted(book.payloads for book in meter.books.values()) == wanted
         await until(lambda: len(segment_files(directory)) == 2)
