@@ -284,21 +284,24 @@ def test_asked_to_stop_it_finishes_what_runs(clickhouse_server: RunningServer) -
     watcher = database.client()
     outcome: list[BaseException | None] = []
 
-    def slow() -> None:
+    def slow(rows: int) -> None:
         try:
             client.command(
                 "INSERT INTO bodies (event_id, occurred_at, request) SELECT generateUUIDv7(), now(), "
-                "toString(sleepEachRow(0.1)) FROM numbers(8) SETTINGS max_block_size = 1"
+                f"toString(sleepEachRow(0.1)) FROM numbers({rows}) SETTINGS max_block_size = 1"
             )
             outcome.append(None)
         except BaseException as error:
             outcome.append(error)
 
     threads: list[threading.Thread] = []
+    total = 0
     while watcher.command("SELECT count() FROM system.processes WHERE query LIKE 'INSERT%'") == 0:
-        # One that ended before we looked was not in the middle.
+        # One that ended before we looked was not in the middle: the next takes twice as long.
         if len(threads) == len(outcome):
-            threads.append(threading.Thread(target=slow))
+            rows = 8 << len(threads)
+            total += rows
+            threads.append(threading.Thread(target=slow, args=(rows,)))
             threads[-1].start()
         time.sleep(0.01)
     watcher.close()
@@ -309,7 +312,7 @@ def test_asked_to_stop_it_finishes_what_runs(clickhouse_server: RunningServer) -
     assert outcome == [None] * len(threads)
     clickhouse_server.start()
     client = database.client()
-    assert client.command("SELECT count() FROM bodies") == 8 * len(threads)
+    assert client.command("SELECT count() FROM bodies") == total
     client.close()
 
 
