@@ -18,7 +18,7 @@ import pytest
 from support import loopback
 from support.servers import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("tollway_up")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tollway_up")]
 
 PROGRAM = (sys.executable, "-c", "from infra.cli import main; main()")
 DATA = Path(__file__).parent.parent / "data"

@@ -5,7 +5,7 @@ import pytest
 from drill import faults, scenarios
 from drill.installation import SERVERS, TARGETS
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_streams_in_flight_at_a_workers_death_are_there_once(stage):

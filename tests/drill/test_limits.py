@@ -4,7 +4,7 @@ import pytest
 
 from drill import disks, scenarios
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SETTINGS = {
     "JOURNAL_BYTES_MAX": "1500000",

@@ -4,7 +4,7 @@ import pytest
 
 from drill import scenarios
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SETTINGS = {"JOURNAL_SEGMENT_BYTES": "32768", "JOURNAL_KEEP": "0s"}
 

@@ -6,7 +6,7 @@ from drill import faults, scenarios
 from drill.proof_catalogue import PROOFS
 from drill.proofs import harm
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.mark.parametrize("where", ["before", "sent", "after"])

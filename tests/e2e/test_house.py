@@ -29,7 +29,6 @@ TRACES = {
     "conv": (DATA / "azure_llm_trace_2023_conv_sample.csv", "gpt-4o", ("2.5", "10")),
     "code": (DATA / "azure_llm_trace_2023_code_sample.csv", "gpt-4o-mini", ("0.15", "0.6")),
 }
-pytestmark = pytest.mark.timeout(400)
 
 
 def report(house: House, **changes: object) -> dict[str, object]:

@@ -24,7 +24,6 @@ from support.stores import NatsServer
 from e2e.conftest import TOLLWAY
 from e2e.waiting import eventually
 
-pytestmark = pytest.mark.timeout(400)
 PARTITIONS = ("0", "1")
 
 

@@ -17,7 +17,7 @@ from gateway.recording import Journal
 from metering.adapters.nats_checkpoint import NatsCheckpoints
 from metering.protocol import PartitionMeter
 
-pytestmark = [pytest.mark.xdist_group("metering-clickhouse"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.xdist_group("metering-clickhouse")
 
 CHECKPOINT_BYTES_MAX = 64 * 1024
 EVENTS_A_TURN = 400

@@ -18,7 +18,7 @@ from infra.migrations.settings import MigrationSettings
 from metering.adapters.clickhouse_ledger import ClickHouse, ClickHouseLedger
 from metering.batch_ids import next_batch_id
 
-pytestmark = [pytest.mark.xdist_group("metering-clickhouse"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.xdist_group("metering-clickhouse")
 
 ROWS = 40_000
 DAY_MS = 86_400_000

@@ -18,8 +18,6 @@ from infra.embedded.clickhouse import CLICKHOUSE
 from metering.filling import Filling
 from metering.ports import Billed, Refused, Unavailable
 
-pytestmark = pytest.mark.timeout(300)
-
 IMAGE_BYTES = 400 * 1024 * 1024
 
 

@@ -25,7 +25,7 @@ from metering.audit import Findings
 from metering.state import ConsumerState, MemberReport
 from runtime.settings import Duration
 
-pytestmark = [pytest.mark.xdist_group("metering-clickhouse"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.xdist_group("metering-clickhouse")
 
 
 class Consumers:

@@ -19,7 +19,7 @@ from metering.agreement import Agreement
 from metering.ports import Refused, Superseded
 from metering.protocol import PartitionMeter
 
-pytestmark = [pytest.mark.xdist_group("metering-clickhouse"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.xdist_group("metering-clickhouse")
 
 FIRST, THEN, LATER = 20, 40, 5
 """Exchanges booked before a copy is taken, after it, and shipped when it was put back."""
