@@ -99,22 +99,24 @@ class PostgresDatabase:
 
 
 def migrated_postgres(data_dir: Path) -> RunningServer:
-    """A started Postgres, its `/tollway` migrated, that waits for no disk.
+    """A started Postgres, its `/tollway` migrated, that waits for no disk and vacuums nothing.
 
     It may be stopped and killed; only a machine that loses power would take what it has answered.
+    A worker of the vacuum's in a database would keep it from being copied.
     """
     server = RunningServer(POSTGRES, data_dir)
     server.start()
-    run_apart(_without_fsync(server.url))
+    run_apart(_quicken(server.url))
     run_apart(migrate_postgres(MigrationSettings(postgres_url=Secret(server.url))))
     return server
 
 
-async def _without_fsync(url: str) -> None:
+async def _quicken(url: str) -> None:
     parts = urlsplit(url)
     connection = await asyncpg.connect(urlunsplit(parts._replace(path="/postgres")), timeout=60)
     try:
         await connection.execute("ALTER SYSTEM SET fsync = off")
+        await connection.execute("ALTER SYSTEM SET autovacuum = off")
         await connection.execute("SELECT pg_reload_conf()")
     finally:
         await connection.close()
