@@ -1,5 +1,6 @@
 """Two stores at a time wiped or put back to an older state: refused, or booked again, never wrong."""
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from drill import without_metering
 from metering.adapters.clickhouse_ledger import ClickHouseLedger
 from metering.adapters.nats_checkpoint import NatsCheckpoints
 from metering.agreement import Agreement
-from metering.ports import Refused, Superseded
+from metering.ports import Refused, Superseded, Unavailable
 from metering.protocol import PartitionMeter
 
 pytestmark = pytest.mark.xdist_group("metering-clickhouse")
@@ -150,9 +151,11 @@ async def test_stream_and_ledger_wiped_together_are_refused_then_booked_from_the
     await booked_once(stack, await stack.meter(**SOON), FIRST + LATER)
 
 
-async def put_back_stream_and_ledger(stack: Stack, copies: Copies) -> Shipper:
+async def put_back_stream_and_ledger(
+    stack: Stack, copies: Copies, meter: PartitionMeter | None = None
+) -> Shipper:
     shipper = await stack.shipper()
-    meter = await stack.meter()
+    meter = meter or await stack.meter()
     await ship(shipper, FIRST)
     await book_all(meter)
     await copies.take_stream()
@@ -177,6 +180,25 @@ async def test_stream_and_ledger_put_back_together_are_refused_then_booked_from_
         await (await stack.meter()).step()
     await resync(stack)
     await booked_once(stack, await stack.meter(**SOON), FIRST + THEN + THEN + LATER)
+
+
+@pytest.mark.parametrize("grown", [0, THEN + LATER])
+async def test_an_owner_with_nothing_to_book_sees_stream_and_ledger_put_back(
+    stack: Stack, copies: Copies, grown: int
+) -> None:
+    """It looks now and then; also when the stream has grown past it since its last look."""
+    meter = await stack.meter(ledger_check_ms=0)
+    shipper = await put_back_stream_and_ledger(stack, copies, meter)
+    if grown:
+        await ship(shipper, grown)
+
+    async def refuses() -> bool:
+        with contextlib.suppress(Unavailable):
+            await meter.step()
+        return False
+
+    with pytest.raises(Refused, match="was restored to an older state"):
+        await eventually(refuses)
 
 
 async def put_back_ledger_and_checkpoint(stack: Stack, copies: Copies) -> PartitionMeter:
