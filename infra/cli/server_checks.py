@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
 from infra.cli.checks import Check
+from runtime.urls import split_urls, without_password
 
 SERVER_TIMEOUT_S: Final = 15.0
 CLOCK_OFF_S_MAX: Final = 1.0
@@ -50,7 +50,7 @@ async def _check(name: str, url: str, ask: Callable[[str], Awaitable[_Found]]) -
     server = name.removesuffix("_URL").lower()
     where = ""
     try:
-        where = _without_password(url)
+        where = without_password(url)
         asked_at = time.time()
         async with asyncio.timeout(SERVER_TIMEOUT_S):
             found = await ask(url)
@@ -76,13 +76,8 @@ def clock_off(clock: float, asked_at: float, answered_at: float) -> float:
     return min(clock - asked_at, 0.0) + max(clock - answered_at, 0.0)
 
 
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port}" if parts.port else parts.scheme
-
-
 async def _nats(url: str) -> _Found:
-    parts = urlsplit(url.split(",", 1)[0])
+    [parts, *_] = split_urls(url.split(",", 1)[0])
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 4222)
     try:
         line = await reader.readline()

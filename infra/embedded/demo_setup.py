@@ -75,7 +75,10 @@ async def _still_stands(admin: httpx.AsyncClient, kept: Demo, upstream_url: str)
     if kept.upstream_url != upstream_url:
         return False
     response = await admin.get("/api/provider-settings", params={"ids": kept.setting_id})
-    return response.status_code == 200 and bool(response.json())
+    if response.status_code != 200 or not response.json():
+        return False
+    response = await admin.get("/api/key-management/keys", params={"keyIds": kept.key_id})
+    return response.status_code == 200 and any(not key["revoked"] for key in response.json())
 
 
 async def _make(admin: httpx.AsyncClient, upstream_url: str) -> Demo:

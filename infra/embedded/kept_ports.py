@@ -24,9 +24,10 @@ def keep_ports(
     names = list(names)
     ports = {name: remembered[name] for name in names if _is_usable(remembered.get(name), others)}
     missing = [name for name in names if name not in ports]
-    given = {*others, *ports.values()}
-    chosen = [port for port in choose_free(len(missing) + len(given)) if port not in given]
-    ports.update(zip(missing, chosen, strict=False))
+    if missing:
+        given = {*others, *ports.values()}
+        chosen = [port for port in choose_free(len(missing) + len(given)) if port not in given]
+        ports.update(zip(missing, chosen, strict=False))
     write_atomically(path, msgspec.json.encode(ports))
     return ports
 

@@ -10,15 +10,14 @@ import re
 import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
-from urllib.parse import parse_qs, urlsplit
 
 import msgspec
+
+from runtime.urls import PORT_MAX, require_ports
 
 Settings = TypeVar("Settings", bound=msgspec.Struct)
 
 _DURATION_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|ms|s|m|h|d)")
-_NEXT_URL: Final = re.compile(r",(?=\s*[A-Za-z][A-Za-z0-9+.-]*://)")
-_PORT_MAX: Final = 65_535
 _SECONDS_BY_UNIT: Final = {
     "ns": 1e-9,
     "us": 1e-6,
@@ -61,7 +60,7 @@ class BadSettings(ValueError):
 
 def port(description: str, *, lowest: int = 1) -> msgspec.Meta:
     """The Meta of a TCP port. 0, where a setting may be that, takes any free one."""
-    return msgspec.Meta(description=description, ge=lowest, le=_PORT_MAX)
+    return msgspec.Meta(description=description, ge=lowest, le=PORT_MAX)
 
 
 def url(description: str) -> msgspec.Meta:
@@ -89,7 +88,7 @@ def _parse(text: str, kind: Any) -> Any:
             if isinstance(extra, msgspec.Meta):
                 _require_within(value, extra.ge, extra.le)
                 if extra.extra and extra.extra.get("is_url"):
-                    _require_ports(text)
+                    require_ports(text)
         return value
     if get_origin(kind) in (Union, types.UnionType):
         if text == "":
@@ -118,25 +117,6 @@ def _require_within(value: Any, least: float | None, most: float | None) -> None
         raise ValueError(f"{show(value)} is less than {least}")
     if most is not None and value > most:
         raise ValueError(f"{show(value)} is more than {most}")
-
-
-def _require_ports(text: str) -> None:
-    """Every port that URLs name can be connected to. None is shown: a slip makes it a password."""
-    for part in _NEXT_URL.split(text):
-        try:
-            parts = urlsplit(part.strip() if "://" in part else f"//{part.strip()}")
-            named = parse_qs(parts.query).get("port", [])
-        except ValueError:
-            raise ValueError("this is no URL") from None
-        hosts = parts.netloc.rpartition("@")[2].split(",")
-        found = [host.rpartition("]")[2].partition(":")[2] for host in hosts]
-        for port_text in [*found, *",".join(named).split(",")]:
-            if port_text and not _is_port(port_text):
-                raise ValueError(f"its port is no number from 1 to {_PORT_MAX}")
-
-
-def _is_port(text: str) -> bool:
-    return text.isdecimal() and text.isascii() and 1 <= int(text) <= _PORT_MAX
 
 
 def load(cls: type[Settings], environ: Mapping[str, str] | None = None) -> Settings:

@@ -386,6 +386,24 @@ def test_doctor_asks_the_servers_the_environment_names(tmp_path, nats_server, re
     assert checks["clickhouse"]["mend"]
 
 
+def test_doctor_takes_several_servers_and_shows_no_password(tmp_path, nats_server):
+    """The first of a list is asked; what stands in a port's place may be a part of a password."""
+    done = tollway(
+        "doctor",
+        "--json",
+        "--data-dir",
+        tmp_path,
+        NATS_URL=f"{nats_server.url},nats://me:hush@127.0.0.1:1",
+        POSTGRES_URL="postgresql://me:hush/word@127.0.0.1:5432/tollway",
+    )
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+
+    assert checks["nats"]["verdict"] == "ok"
+    assert checks["postgres"]["verdict"] == "bad"
+    assert "port" in checks["postgres"]["detail"]
+    assert "hush" not in done.stdout + done.stderr
+
+
 def test_a_data_directory_that_cannot_be_made_is_a_problem_in_words(tmp_path):
     """A file in its place."""
     in_the_way = tmp_path / "file"

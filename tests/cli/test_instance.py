@@ -51,6 +51,16 @@ def test_a_port_that_somebody_is_to_have_is_no_server_s(tmp_path):
     assert moved["b"] == first["b"]
 
 
+def test_a_start_that_needs_no_other_port_does_not_mind_that_none_is_free(tmp_path, monkeypatch):
+    """Those of the last time are free, though all that could be chosen are taken."""
+    first = keep_ports(tmp_path, ["a", "b"])
+    monkeypatch.setattr("runtime.ports._CHOSEN", range(0))
+
+    assert keep_ports(tmp_path, ["a", "b"], {1}) == first
+    with pytest.raises(OSError, match="are free"):
+        keep_ports(tmp_path, ["a", "b", "c"])
+
+
 def test_the_demo_key_is_readable_by_its_owner_only(tmp_path):
     """Mode 0600, and the same key comes back."""
     demo = Demo(key="k", key_id="i", setting_id="s", upstream_url="u")

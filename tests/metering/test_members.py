@@ -10,6 +10,7 @@ from metering.adapters.nats_members import NatsMembers
 from metering.clock import SystemClock
 from metering.consumer import Consumer
 from metering.handover import Handover, Word
+from metering.ports import Unavailable
 from metering.settings import MeteringSettings
 from runtime.logs import LogSettings, to_stream
 from runtime.settings import Duration
@@ -78,3 +79,13 @@ def test_processes_that_are_called_alike_are_two_members() -> None:
     log = to_stream(LogSettings())
     names = {Consumer(MeteringSettings(), 0, log).member for _ in range(2)}
     assert len(names) == 2
+
+
+async def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
+    """Nobody listens there."""
+    with pytest.raises(Unavailable, match=r"nats://127\.0\.0\.1:1;") as caught:
+        await NatsLink.open(
+            "nats://me:hush@127.0.0.1:1", name="members", creds=None, tls_ca=None, timeout_s=0.2
+        )
+
+    assert "hush" not in str(caught.value)

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from runtime.settings import BadSettings, Secret, load, url
+from runtime.urls import without_password
 
 
 class Urls(msgspec.Struct, frozen=True):
@@ -29,6 +30,8 @@ GOOD = [
     "a.example:4222",
     "redis://:hush@a.example:1/0",
     "unix:///run/redis.sock",
+    # Only Postgres takes a port from a query.
+    "https://seal.example/encrypt?port=hush",
 ]
 BAD = [
     "postgresql://me:hush@127.0.0.1:54x2/tollway",
@@ -68,3 +71,20 @@ def test_an_address_whose_port_cannot_be_is_named_and_not_shown(name, text):
     assert problem.startswith(f"{name.upper()}: ")
     assert "65535" in problem or "no URL" in problem
     assert "hush" not in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("nats://me:hush@a:4222", "nats://a:4222"),
+        ("nats://me:hush@a:4222, tls://hush@b:4223", "nats://a:4222, tls://b:4223"),
+        ("postgresql://me:hush@a:1,[::1]:2/tollway?password=hush", "postgresql://a:1,[::1]:2"),
+        ("127.0.0.1:4222", "127.0.0.1:4222"),
+        # A token whose number sign is not written %23.
+        ("nats://hush#token@a:4222", "nats"),
+        ("redis://:hush@a", "redis"),
+    ],
+)
+def test_where_an_address_points_is_shown_without_its_password(text, shown):
+    """Several of them, too."""
+    assert without_password(text) == shown

@@ -13,6 +13,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import KeyWrongLastSequenceError
 
 from metering.ports import Superseded, Unavailable
+from runtime.urls import without_password
 
 _CONNECT_TIMEOUT_S: Final = 5
 
@@ -62,7 +63,8 @@ class NatsLink:
                     **options,
                 )
         except TimeoutError:
-            raise Unavailable(f"NATS does not answer at {url}; it is named by NATS_URL") from None
+            where = without_password(url)
+            raise Unavailable(f"NATS does not answer at {where}; it is named by NATS_URL") from None
         except (nats.errors.Error, OSError) as error:
             raise Unavailable(f"NATS: {type(error).__name__} {error}".rstrip()) from error
         links.append(cls(client, timeout_s))
