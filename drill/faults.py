@@ -156,10 +156,15 @@ def is_stopped(pid: int) -> bool:
 
 
 async def reset(proxy: Proxy, times: int, chance: random.Random) -> str:
-    """Cut every connection, some times in a row while they come back."""
+    """Cut every connection, some times in a row while they come back.
+
+    What the server did in the last moments before is done, and nobody hears of it.
+    """
     ended = 0
     for _ in range(times):
-        ended += proxy.reset()
+        with proxy.unheard():
+            await asyncio.sleep(chance.uniform(0.0, 0.5))
+            ended += proxy.reset()
         await asyncio.sleep(chance.uniform(0.1, 0.6))
     if ended == 0:
         raise NotInjected("there was no connection to reset")

@@ -8,6 +8,7 @@ from drill.proofs import FINDINGS, Proof
 from drill.stages import STAGES
 
 _SENT_AGAIN: Final = "what was not acknowledged or booked is sent again"
+_ONCE: Final = "a parcel is booked once"
 _LOOKED_FOR: Final = "an insert that failed is looked for"
 _ONLY_MISSING: Final = "only missing rows are inserted again"
 _ADOPTED: Final = "the journals of the dead are adopted"
@@ -42,7 +43,7 @@ PROOFS: Final[Sequence[Proof]] = (
     Proof(
         "kill metering-consumer", _LOOKED_FOR, stages.killed_at_insert("metering-consumer"), _LOST
     ),
-    Proof("long pause nats", "a parcel is booked once", stages.fault("long pause nats"), _DOUBLED),
+    Proof("long pause nats", _ONCE, stages.fault("long pause nats"), _DOUBLED, stages.LONG_PARCELS),
     Proof(
         "long pause postgres", _KEYS, stages.fault("long pause postgres"), _LOST, stages.IMPATIENT
     ),
@@ -60,7 +61,7 @@ PROOFS: Final[Sequence[Proof]] = (
         _DOUBLED,
     ),
     Proof("reset nats", _SENT_AGAIN, stages.fault("reset nats", times=3), _LOST),
-    Proof("reset nats", "a parcel is booked once", stages.fault("reset nats", times=6), _DOUBLED),
+    Proof("reset nats", _ONCE, stages.fault("reset nats", times=6), _DOUBLED, stages.LONG_PARCELS),
     Proof("reset clickhouse", _LOOKED_FOR, stages.reset_at_insert, _LOST),
     Proof("cut insert before", _LOOKED_FOR, stages.fault("cut insert before"), _LOST),
     Proof("cut insert sent", _ONLY_MISSING, stages.fault("cut insert sent", times=3), _DOUBLED),

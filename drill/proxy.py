@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -52,6 +52,8 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._seam: Seam | None = None
+        self.is_heard = asyncio.Event()
+        self.is_heard.set()
 
     async def start(self) -> None:
         """Listen. Raises OSError."""
@@ -71,6 +73,15 @@ class Proxy:
             self._abort(writer)
         self._writers.clear()
         return len(writers)
+
+    @contextlib.contextmanager
+    def unheard(self) -> Iterator[None]:
+        """While the block lasts the server does what it is told, and its answers stay here."""
+        self.is_heard.clear()
+        try:
+            yield
+        finally:
+            self.is_heard.set()
 
     def arm(self, seam: Seam) -> Seam:
         """Stop the next insert of ledger entries at these seams, once."""
@@ -170,6 +181,8 @@ class _Connection:
                 if not await self._step(seam.after):
                     self._cut()
                     return
+            if not is_request:
+                await self._proxy.is_heard.wait()
             writer.write(piece)
             await writer.drain()
 

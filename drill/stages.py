@@ -209,6 +209,10 @@ LIMITED: Final = {
 SMALL_SEGMENTS: Final = {"JOURNAL_SEGMENT_BYTES": "32768", "JOURNAL_KEEP": "0s"}
 KEPT: Final = {"JOURNAL_KEEP": "10m"}
 """Stream and ledger may go back together while the journals hold what both have lost."""
+LONG_PARCELS: Final = {"PARCEL_INTERVAL": "300ms", "BATCH_ROWS_MAX": "1"}
+"""An admission and its end in one parcel, a parcel a batch: what repeats itself within a batch counts
+once, and an end without its admission is looked up in the ledger.
+"""
 IMPATIENT: Final = {"IN_MEMORY_DB_UPDATE_INTERVAL": "200ms", "POSTGRESQL_READ_TIME_OUT": "500ms"}
 
 _CREATED: Final = "the stream was created at"
