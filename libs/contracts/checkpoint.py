@@ -49,8 +49,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """One KV entry per partition, JSON.
 
     `generation` is the stream's creation time (RFC 3339, as the server states it).
-    `last_batch_id` and `last_batch_rows` name the newest committed batch, or an earlier one that was
-    found missing: a ledger that does not
+    `last_batch_id` and `last_batch_rows` name the newest committed batch: a ledger that does not
     hold it is older than this checkpoint. `reread_to_seq` is where open admissions may lie behind
     the committed sequence, because their parcel was lost and sent again; 0 when none does.
     `newest_batch_ms` is the time in the newest batch id that this checkpoint knows of: whatever is

@@ -25,8 +25,6 @@ class Holding:
         self.breaker = Breaker(ports.limits.bad_run_max, ports.limits.quarantined_max)
         self.newest_seq = 0
         """Of the newest checkpoint that this owner ever read or wrote."""
-        self.seen: Checkpoint | None = None
-        """Whose newest batch the ledger held when somebody looked last, at an opening or since."""
         self.rests_until_ms = 0
         """By the monotonic clock: a batch right after another waits so long for more."""
         self.forget()
@@ -55,7 +53,6 @@ class Holding:
     def take(self, checkpoint: Checkpoint, revision: int) -> None:
         """What was read at an opening is what everything rests on from now."""
         self._checkpoint, self._revision = checkpoint, revision
-        self.seen = checkpoint
 
     def let_go(self) -> None:
         """Begin from the stores the next time."""

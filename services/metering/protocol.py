@@ -11,9 +11,6 @@ own clock refuses all earlier holders, and what is missing is read from the ledg
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 
-import msgspec
-
-from contracts.checkpoint import Checkpoint
 from metering.agreement import Agreement
 from metering.batch_ids import next_batch_id
 from metering.batch_reader import BatchReader
@@ -25,7 +22,7 @@ from metering.limits import Limits, Progress
 from metering.losses import Losses
 from metering.next_checkpoint import oldest_needed
 from metering.partition_ports import PartitionPorts
-from metering.ports import Billers, Checkpoints, Clock, Ledger, Refused, Stream
+from metering.ports import Billers, Checkpoints, Clock, Ledger, Stream
 from metering.reading import Reading
 from metering.recovery import Recovery
 from metering.takeover import Takeover
@@ -123,27 +120,6 @@ class PartitionMeter:
         self._agreement.with_stream(checkpoint, await self._ports.stream.state())
         await self._ledger_clock.look()
         await self._agreement.with_newest_batch(checkpoint)
-        await self._look_back(checkpoint)
-        self._holding.seen = checkpoint
-
-    async def _look_back(self, checkpoint: Checkpoint) -> None:
-        """A ledger that was put back since the last look and booked in again holds the newest batch,
-        and not the one that was the newest then. From now the checkpoint names that one: without
-        it whoever opens the partition would find nothing wrong.
-        """
-        seen = self._holding.seen
-        if seen is None or seen.last_batch_id == checkpoint.last_batch_id:
-            return
-        try:
-            await self._agreement.with_newest_batch(seen)
-        except Refused:
-            missing = msgspec.structs.replace(
-                checkpoint,
-                last_batch_id=seen.last_batch_id,
-                last_batch_rows=seen.last_batch_rows,
-            )
-            await self._holding.write(missing)
-            raise
 
     async def _work(self, reading: Reading) -> bool:
         holding = self._holding

@@ -1,6 +1,5 @@
 """Two stores at a time wiped or put back to an older state: refused, or booked again, never wrong."""
 
-import asyncio
 import contextlib
 import shutil
 from collections.abc import Callable
@@ -200,34 +199,6 @@ async def test_an_owner_with_nothing_to_book_sees_stream_and_ledger_put_back(
 
     with pytest.raises(Refused, match="was restored to an older state"):
         await eventually(refuses)
-
-
-async def test_a_ledger_put_back_and_booked_in_again_is_refused_by_whoever_comes(
-    stack: Stack, copies: Copies
-) -> None:
-    """Between two looks of an owner that lives: the newest batch is there, an older one is not."""
-    shipper = await stack.shipper()
-    meter = await stack.meter(ledger_check_ms=1_000)
-    await ship(shipper, FIRST)
-    await book_all(meter)
-    copies.take_ledger()
-    await ship(shipper, THEN)
-    await book_all(meter)
-    await asyncio.sleep(1.0)
-    await meter.step()
-    copies.put_back_ledger()
-    await ship(shipper, LATER)
-
-    async def refuses() -> bool:
-        await meter.step()
-        return False
-
-    with pytest.raises(Refused, match="the ledger was restored to an older state"):
-        await eventually(refuses)
-    with pytest.raises(Refused, match="the ledger was restored to an older state"):
-        await (await stack.meter()).step()
-    await resync(stack)
-    await booked_once(stack, await stack.meter(**SOON), FIRST + THEN + LATER)
 
 
 async def put_back_ledger_and_checkpoint(stack: Stack, copies: Copies) -> PartitionMeter:
