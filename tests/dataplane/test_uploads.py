@@ -202,8 +202,9 @@ async def test_a_model_that_is_not_allowed_never_reaches_the_provider(
     assert [one[2:] for one in caller.heard] == [(len(body), sha256(body).digest())]
     assert is_spool_empty(gateway)
     ends = ends_of(gateway, name)
-    assert [end.outcome for end in ends] == ["refused"] * 3 + ["answered"]
-    assert [end.request.length_bytes for end in ends][3] == len(body)
+    assert sorted(end.outcome for end in ends) == ["answered"] + ["refused"] * 3
+    [answered] = [end for end in ends if end.outcome == "answered"]
+    assert answered.request.length_bytes == len(body)
 
 
 @pytest.mark.parametrize("size", [1_000, 3 * MIB])
@@ -261,7 +262,8 @@ async def test_bodies_that_wait_for_their_model_have_only_so_much_room(gateway, 
             statuses.append(answer.status_code)
 
     assert statuses == [503, 200, 200]
-    assert ends_of(gateway, name)[0].error == "spool_full"
+    [refused] = [end for end in ends_of(gateway, name) if end.status == 503]
+    assert refused.error == "spool_full"
 
 
 async def send(caller: Caller, head: bytes, *parts: bytes) -> tuple[Any, asyncio.StreamWriter]:
