@@ -7,6 +7,7 @@ running ones finish. `kill -9` loses nothing acknowledged: the tables say fsync.
 
 import argparse
 import os
+import select
 import signal
 import socket
 import sys
@@ -40,34 +41,43 @@ class _Server:
         self._engine = engine
         self._limits = limits
         self._free = threading.BoundedSemaphore(CONNECTIONS_MAX)
-        self.stopping = threading.Event()
+        self._stopping = threading.Event()
 
-    def run(self) -> None:
-        """Returns after `stop`."""
-        while not self.stopping.is_set():
+    def run(self, told: socket.socket) -> None:
+        """Returns once there is something to read on `told`."""
+        # A client that has left again before it is accepted must not be waited for.
+        self._listener.setblocking(False)
+        while told not in select.select([self._listener, told], [], [])[0]:
             try:
                 sock, _ = self._listener.accept()
             except OSError:
-                continue  # closed by `stop`, or out of descriptors for a moment
+                continue  # that client, or out of descriptors for a moment
             if not self._free.acquire(blocking=False):
                 sock.close()
                 continue
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+        self._stopping.set()
+        self._listener.close()
 
     def _serve(self, sock: socket.socket) -> None:
         try:
-            Connection(sock, self._engine, self._limits, self.stopping).serve()
+            Connection(sock, self._engine, self._limits, self._stopping).serve()
         finally:
             self._free.release()
 
-    def stop(self) -> None:
-        """No further connections; safe to call from a signal handler."""
-        self.stopping.set()
-        try:
-            # Closing alone would not wake a thread that waits in accept (on Linux).
-            self._listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            self._listener.close()  # elsewhere it would, and shutting down is refused
+
+def _told_to_stop() -> socket.socket:
+    """Readable from SIGTERM or SIGINT on.
+
+    The interpreter writes to it wherever the signal comes in: between two calls of the main thread,
+    where a call that waits would not be interrupted, or in a thread of the engine's.
+    """
+    told, teller = socket.socketpair()
+    teller.setblocking(False)
+    signal.set_wakeup_fd(teller.detach(), warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return told
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -92,11 +102,9 @@ def main(argv: list[str] | None = None) -> int:
             spool=spool,
             hosts=frozenset({LOOPBACK, "localhost"}),
         )
-        server = _Server(listener, engine, limits)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: server.stop())
+        told = _told_to_stop()
         print(f"clickhouse engine {engine.version} on {listener.getsockname()[1]}", flush=True)
-        server.run()
+        _Server(listener, engine, limits).run(told)
     is_quiet = engine.close(STOP_TIMEOUT_S)
     sys.stdout.flush()
     # Threads may still wait for clients; the engine is closed, nothing is left to do.

@@ -1,6 +1,8 @@
 """What the books need of the owner process: tokens, deadlines, kills, many clients at once."""
 
+import ctypes
 import datetime as dt
+import signal
 import socket
 import subprocess
 import sys
@@ -314,6 +316,15 @@ def test_asked_to_stop_it_finishes_what_runs(clickhouse_server: RunningServer) -
     client = database.client()
     assert client.command("SELECT count() FROM bodies") == total
     client.close()
+
+
+def test_it_stops_whichever_of_its_threads_is_told(clickhouse_server: RunningServer) -> None:
+    """A signal may come in beside the main thread, which then waits on for clients undisturbed."""
+    pid = clickhouse_server.pid
+    other = max(int(each.name) for each in Path(f"/proc/{pid}/task").iterdir())
+    assert other != pid
+    assert ctypes.CDLL(None).tgkill(pid, other, signal.SIGTERM) == 0
+    assert clickhouse_server.ended() == 0
 
 
 def test_the_engine_keeps_to_the_limits_it_was_given(clickhouse_server: RunningServer) -> None:

@@ -165,6 +165,11 @@ class RunningServer:
         """The graceful end. Returns the exit code."""
         assert self.process is not None
         self.process.send_signal(self.plan.stop_signal)
+        return self.ended()
+
+    def ended(self) -> int:
+        """The exit code, once it has been told to stop."""
+        assert self.process is not None
         code = self.process.wait(max(self.plan.stop_timeout_s, _LONGEST_S))
         self.process = None
         return code
