@@ -153,9 +153,6 @@ async def restore(
         await put_back(paths, aside)
     if during:
         await load.burst(during)
-    if "clickhouse" in servers and not metering:
-        # One that books on without having missed it looks for its newest batch only.
-        await until(lambda: consumer_problems(installation), "metering did not miss the ledger")
     for program in (*programs, *metering):
         await program.start()
     return f"{' and '.join(stores)} put back to {between} requests ago"

@@ -49,11 +49,13 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """One KV entry per partition, JSON.
 
     `generation` is the stream's creation time (RFC 3339, as the server states it).
-    `last_batch_id` and `last_batch_rows` name the newest committed batch: a ledger that does not
-    hold it is older than this checkpoint. `reread_to_seq` is where open admissions may lie behind
-    the committed sequence, because their parcel was lost and sent again; 0 when none does.
+    `reread_to_seq` is where open admissions may lie behind the committed sequence, because their
+    parcel was lost and sent again; 0 when none does.
     `newest_batch_ms` is the time in the newest batch id that this checkpoint knows of: whatever is
     booked on top of it has an id of a later time, by whichever clock. 0: not known.
+    `proved_batch_ms` is the time in the id of a batch that the ledger was seen to hold, with all
+    before it, and `rows_since_proved` counts the rows of that batch and of the later ones: a ledger
+    that holds fewer is an older state of itself. 0: nothing was looked at yet.
     """
 
     partition: int
@@ -62,10 +64,10 @@ class Checkpoint(msgspec.Struct, frozen=True):
     oldest_open_seq: int | None
     incarnations: dict[str, Position]
     pending: Pending | None = None
-    last_batch_id: str | None = None
-    last_batch_rows: int = 0
     reread_to_seq: int = 0
     newest_batch_ms: int = 0
+    proved_batch_ms: int = 0
+    rows_since_proved: int = 0
 
 
 _encoder = msgspec.json.Encoder(order="deterministic")

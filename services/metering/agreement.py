@@ -1,5 +1,7 @@
 """Whether a checkpoint agrees with the stream and the ledger: it is a cache, and may be an old one."""
 
+import datetime as dt
+
 import msgspec
 
 from contracts.checkpoint import Checkpoint
@@ -31,17 +33,28 @@ class Agreement:
                 "looking every event up in the ledger"
             )
 
-    async def with_newest_batch(self, checkpoint: Checkpoint) -> None:
-        """Raises Refused when the ledger does not hold what was committed last."""
-        batch_id, rows = checkpoint.last_batch_id, checkpoint.last_batch_rows
-        if batch_id is not None and (count := await self._ledger.count(batch_id)) < rows:
+    async def with_ledger(self, checkpoint: Checkpoint) -> Checkpoint:
+        """The checkpoint with its newest batch as proved.
+
+        Raises Refused when the ledger does not hold every row since the last one that was: it was
+        put back to an older state, and may have been booked in again since.
+        """
+        newest_ms, expected = checkpoint.newest_batch_ms, checkpoint.rows_since_proved
+        if not newest_ms:
+            return checkpoint
+        rows, of_newest = await self._ledger.rows_between(checkpoint.proved_batch_ms, newest_ms)
+        if rows < expected:
+            newest = dt.datetime.fromtimestamp(newest_ms / 1000, dt.UTC)
             raise Refused(
-                f"partition {checkpoint.partition}: the ledger holds {count} of the {rows} rows of "
-                f"batch {batch_id}, which is committed: the ledger was restored to an older state. "
-                "Put the newer one back, or run "
-                f"`tollway resync {checkpoint.partition}` to book from the stream what the "
+                f"partition {checkpoint.partition}: the ledger holds {rows} of the {expected} rows "
+                f"of the last batches up to {newest:%Y-%m-%d %H:%M:%S} UTC, which are committed: "
+                "the ledger was restored to an older state. Put one back that holds them all, or "
+                f"run `tollway resync {checkpoint.partition}` to book from the stream what the "
                 "ledger does not hold"
             )
+        return msgspec.structs.replace(
+            checkpoint, proved_batch_ms=newest_ms, rows_since_proved=of_newest
+        )
 
     async def later_marks(self, checkpoint: Checkpoint) -> dict[bytes, Mark]:
         """Of every batch that was booked on top of this checkpoint, and is not its own."""
@@ -66,8 +79,15 @@ def newest_ms(marks: dict[bytes, Mark]) -> int:
     return max((mark.batch_ms for mark in marks.values()), default=0)
 
 
+def rows_of(marks: dict[bytes, Mark]) -> int:
+    """How many the ledger holds of what the marks are of."""
+    return sum(mark.rows for mark in marks.values())
+
+
 def aware_of(marks: dict[bytes, Mark], checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint, on top of which ids later than all of these are made."""
+    """The checkpoint, on top of which ids later than all of these are made; their rows count too."""
     return msgspec.structs.replace(
-        checkpoint, newest_batch_ms=max(checkpoint.newest_batch_ms, newest_ms(marks))
+        checkpoint,
+        newest_batch_ms=max(checkpoint.newest_batch_ms, newest_ms(marks)),
+        rows_since_proved=checkpoint.rows_since_proved + rows_of(marks),
     )

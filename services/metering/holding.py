@@ -54,6 +54,10 @@ class Holding:
         """What was read at an opening is what everything rests on from now."""
         self._checkpoint, self._revision = checkpoint, revision
 
+    def learn(self, checkpoint: Checkpoint) -> None:
+        """What it says beside the one that stands is written with the next batch."""
+        self._checkpoint = checkpoint
+
     def let_go(self) -> None:
         """Begin from the stores the next time."""
         self._checkpoint = None

@@ -30,12 +30,14 @@ def after(
 
 
 def booked(checkpoint: Checkpoint, batch_id: str, rows: int) -> Checkpoint:
-    """With a batch as its newest."""
+    """With a batch of so many rows, which is its newest but when an older one was recovered."""
+    batch_ms = unix_ms(from_text(batch_id))
+    rows_since_proved = checkpoint.rows_since_proved
     return msgspec.structs.replace(
         checkpoint,
-        last_batch_id=batch_id,
-        last_batch_rows=rows,
-        newest_batch_ms=max(checkpoint.newest_batch_ms, unix_ms(from_text(batch_id))),
+        newest_batch_ms=max(checkpoint.newest_batch_ms, batch_ms),
+        rows_since_proved=rows_since_proved
+        + (rows if batch_ms > checkpoint.proved_batch_ms else 0),
     )
 
 

@@ -84,12 +84,13 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """The farthest place of an incarnation that any row names, and its newest batch's time."""
+    """The farthest place of an incarnation that any row names, its newest batch's time, its rows."""
 
     offset: int
     segment_no: int
     insert_by_ms: int
     batch_ms: int = 0
+    rows: int = 0
 
 
 class Chargeable(msgspec.Struct, frozen=True):
@@ -225,8 +226,10 @@ class Ledger(Protocol):
         """The distinct entries of a batch. Raises Unavailable."""
         ...
 
-    async def count(self, batch_id: str) -> int:
-        """How many rows carry the batch. Raises Unavailable."""
+    async def rows_between(self, first_ms: int, last_ms: int) -> tuple[int, int]:
+        """How many rows the partition has of batches with ids of these times and between them, and
+        how many of them have the last one. Raises Unavailable.
+        """
         ...
 
     async def known(self, event_ids: Sequence[bytes], excluding: str) -> dict[bytes, Known]:

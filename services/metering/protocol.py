@@ -119,7 +119,7 @@ class PartitionMeter:
         # Nor would a reader whose stream was replaced: it waits for a sequence that may not come.
         self._agreement.with_stream(checkpoint, await self._ports.stream.state())
         await self._ledger_clock.look()
-        await self._agreement.with_newest_batch(checkpoint)
+        self._holding.learn(await self._agreement.with_ledger(checkpoint))
 
     async def _work(self, reading: Reading) -> bool:
         holding = self._holding

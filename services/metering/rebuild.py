@@ -5,7 +5,7 @@ the ledger's marks every event is looked up before it is booked.
 """
 
 from contracts.checkpoint import Checkpoint, Position
-from metering.agreement import newest_ms
+from metering.agreement import newest_ms, rows_of
 from metering.ledger_clock import LedgerClock
 from metering.limits import Progress
 from metering.partition_ports import PartitionPorts
@@ -48,6 +48,7 @@ class Rebuild:
                 for incarnation, mark in marks.items()
             },
             newest_batch_ms=newest_ms(marks),
+            rows_since_proved=rows_of(marks),
         )
         return checkpoint, await self._ports.checkpoints.write(checkpoint, revision)
 

@@ -57,7 +57,7 @@ class Takeover:
     async def _compared(self, checkpoint: Checkpoint, revision: int) -> tuple[Checkpoint, int]:
         """The checkpoint with what the ledger holds beyond it, to be looked up before booking."""
         await self._ledger_clock.look()
-        await self._agreement.with_newest_batch(checkpoint)
+        checkpoint = await self._agreement.with_ledger(checkpoint)
         marks = await self._agreement.later_marks(checkpoint)
         if not unknown(marks, checkpoint):
             return aware_of(marks, checkpoint), revision

@@ -162,7 +162,8 @@ class World:
         self.committed_floor = 0
         self.committed_fell = False
         self.rows: list[Entry] = []
-        self.tokens: set[str] = set()
+        self.tokens: dict[str, int] = {}
+        """Of every insert, in order, with the number of rows before it."""
         self.late: list[tuple[int, Callable[[], None]]] = []
         self.letters: dict[str, DeadLetter] = {}
         self.lost: set[bytes] = set()
@@ -174,6 +175,8 @@ class World:
         self.ids_astray_ms: tuple[int, ...] = (0,)
         self.newest_id_counts = True
         self.is_wiped = False
+        self.is_put_back = False
+        self.is_resynced = False
         self.newest_revision = 0
 
     # ---- stream
@@ -234,7 +237,7 @@ class World:
             raise Unavailable("late")
         if token in self.tokens:
             return
-        self.tokens.add(token)
+        self.tokens[token] = len(self.rows)
         if fault == "token_only":
             raise Unavailable("killed between token and rename")
         rows = [msgspec.structs.replace(row, insert_by_ms=insert_by_ms) for row in block.entries]
@@ -244,6 +247,16 @@ class World:
         self.rows += rows
         if fault == "half":
             raise Unavailable("killed between two parts")
+
+    def put_back_ledger(self, steps: int) -> None:
+        """Once a run: as it was before the newest inserts, which it knows nothing of any more."""
+        if self.is_put_back or not self.tokens:
+            return
+        self.is_put_back = True
+        forgotten = list(self.tokens)[-steps:]
+        del self.rows[self.tokens[forgotten[0]] :]
+        for token in forgotten:
+            del self.tokens[token]
 
     # ---- checkpoints
 
@@ -266,6 +279,16 @@ class World:
         self.is_wiped = True
         self.checkpoint, self.revision = None, 0
         self.checkpoints_created_ms = self.now_ms
+        self.committed_floor = 0
+
+    def resync(self) -> None:
+        """What an operator does whom metering told to, once a run: the checkpoint is deleted."""
+        if self.is_resynced:
+            return
+        self.is_resynced = True
+        self.checkpoint_history.append(self.checkpoint)
+        self.checkpoint = None
+        self.revision = self.newest_revision = self.newest_revision + 1
         self.committed_floor = 0
 
     def roll_back_checkpoint(self, steps: int) -> None:
@@ -379,11 +402,12 @@ class ModelLedger(Port):
 
         return await Arrow("ledger.batch", effect)
 
-    async def count(self, batch_id: str) -> int:
-        wanted = batch_id.replace("-", "")
-        return await Arrow(
-            "ledger.count", lambda: sum(row.batch_id.hex() == wanted for row in self.world.rows)
-        )
+    async def rows_between(self, first_ms: int, last_ms: int) -> tuple[int, int]:
+        def effect() -> tuple[int, int]:
+            times = [unix_ms(row.batch_id) for row in self.world.rows]
+            return sum(first_ms <= each <= last_ms for each in times), times.count(last_ms)
+
+        return await Arrow("ledger.rows_between", effect)
 
     async def known(self, event_ids: Sequence[bytes], excluding: str) -> dict[bytes, Known]:
         def effect() -> dict[bytes, Known]:
@@ -415,8 +439,10 @@ class ModelLedger(Port):
                 mark = marks.get(row.incarnation, Mark(0, 0, 0))
                 newest_ms = max(batch_ms, mark.batch_ms)
                 if row.journal_offset > mark.offset:
-                    mark = Mark(row.journal_offset, 0, row.insert_by_ms)
-                marks[row.incarnation] = msgspec.structs.replace(mark, batch_ms=newest_ms)
+                    mark = Mark(row.journal_offset, 0, row.insert_by_ms, rows=mark.rows)
+                marks[row.incarnation] = msgspec.structs.replace(
+                    mark, batch_ms=newest_ms, rows=mark.rows + 1
+                )
             return marks
 
         return await Arrow("ledger.marks", effect)
@@ -684,6 +710,16 @@ FAULTS = (
     "pause",
     "short_pause",
 )
+SETTLED = (
+    "ledger.known",
+    "stream.letter",
+    "ledger.bodies",
+    "checkpoint.pending",
+    "ledger.batch",
+    "ledger.insert",
+)
+"""The arrows of a batch whose events were looked up, or are being."""
+
 INSERT_FAULTS = ("token_only", "half", "zombie")
 
 
@@ -695,6 +731,7 @@ class Schedule(msgspec.Struct, frozen=True):
     fault_chance: float = 0.0
     transport_chance: float = 0.0
     store_chance: float = 0.0
+    ledger_chance: float = 0.0
     purge_chance: float = 0.0
     loss_chance: float = 0.0
     has_renewed_lanes: bool = False
@@ -744,7 +781,9 @@ def run(schedule: Schedule, *, arrows_max: int = 4_000) -> Outcome:
                 )
                 if books_are_done(world, truth):
                     quiet_since_ms = quiet_since_ms or world.now_ms
-                    if world.now_ms - quiet_since_ms > 3_000 and not world.late:
+                    # Whoever is paused has to look at its ledger once more.
+                    patience_ms = 8_000 if world.is_put_back else 3_000
+                    if world.now_ms - quiet_since_ms > patience_ms and not world.late:
                         break
                 else:
                     quiet_since_ms = None
@@ -767,6 +806,16 @@ def run(schedule: Schedule, *, arrows_max: int = 4_000) -> Outcome:
             )
             if not is_calm and is_still and rng.random() < schedule.store_chance:
                 _shake_store(world, rng, schedule)
+            # A row that takes another back must not find it gone: between a batch's look-up and its
+            # insert, a ledger that was put back is one of which a row's opposite is left alone.
+            is_between = bool(world.late) or any(
+                o.arrow and o.arrow.name in SETTLED for o in owners
+            )
+            may_be_put_back = schedule.ledger_chance and not is_calm and not is_between
+            if may_be_put_back and rng.random() < schedule.ledger_chance:
+                world.put_back_ledger(rng.randint(1, 5))
+            if world.is_put_back and any(owner.refused for owner in owners):
+                world.resync()
             if schedule.purge_chance and not is_calm and rng.random() < schedule.purge_chance:
                 world.purge()
             if not is_calm and rng.random() < schedule.loss_chance:

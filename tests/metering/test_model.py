@@ -18,7 +18,7 @@ from metering.batch_reader import BatchReader
 from metering.filling import Filling
 from metering.ledger_clock import LedgerClock
 from metering.parcels import Ahead, Standing, stand
-from metering.ports import Billed, Mark, StreamState
+from metering.ports import Billed, Mark, Refused, StreamState
 from metering.protocol import PartitionMeter
 from metering.rebuild import Rebuild
 from metering.takeover import Takeover
@@ -64,6 +64,18 @@ def test_a_checkpoint_store_wiped_or_rolled_back_leaves_net_effect_one(rounds: i
         schedule = Schedule(seed, fault_chance=0.05, transport_chance=0.1, store_chance=0.02)
         outcome = run(schedule)
         assert not outcome.violations, explain(schedule, outcome)
+
+
+@pytest.mark.long_form(short=800, long=8000)
+def test_a_ledger_put_back_under_owners_that_book_on_leaves_net_effect_one(rounds: int) -> None:
+    """It lacks a few batches of a moment ago. Some owner refuses, and a resync books the rest."""
+    refused = 0
+    for seed in range(rounds):
+        schedule = Schedule(seed, fault_chance=0.05, transport_chance=0.1, ledger_chance=0.02)
+        outcome = run(schedule)
+        assert not outcome.violations, explain(schedule, outcome)
+        refused += outcome.world.is_resynced
+    assert refused > rounds // 4
 
 
 HOUR_MS = 3_600_000
@@ -246,6 +258,16 @@ async def all_that_are_due(self: PartitionMeter, due: list[bytes]) -> list[bytes
     return due
 
 
+async def newest_alone(self: Agreement, checkpoint: Checkpoint) -> Checkpoint:
+    """Of all batches since the last look only the newest is looked for."""
+    rows, _ = await self._ledger.rows_between(
+        checkpoint.newest_batch_ms, checkpoint.newest_batch_ms
+    )
+    if rows == 0 and checkpoint.newest_batch_ms:
+        raise Refused("the ledger was restored to an older state")
+    return checkpoint
+
+
 def ids_of_any_time(world: World) -> None:
     """Ids are of whatever time the clock says."""
     clocks_astray(world)
@@ -293,6 +315,9 @@ HOLES = {
     ),
     "an old checkpoint believed": Hole(
         Schedule(0, store_chance=0.02), ((Agreement, "later_marks", no_marks),)
+    ),
+    "only the newest batch looked for": Hole(
+        Schedule(0, ledger_chance=0.02), ((Agreement, "with_ledger", newest_alone),)
     ),
     "ids that go back in time": Hole(Schedule(0, store_chance=0.02, bend=ids_of_any_time)),
     "open admissions forgotten": Hole(

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import nats
 import pytest
 from metering_shipping import Shipper, eventually, exchanges
@@ -201,6 +202,56 @@ async def test_an_owner_with_nothing_to_book_sees_stream_and_ledger_put_back(
         await eventually(refuses)
 
 
+async def put_back_ledger_and_book(stack: Stack, copies: Copies) -> None:
+    """By an owner that lives, and does not look in between."""
+    shipper = await stack.shipper()
+    meter = await stack.meter(ledger_check_ms=3_600_000)
+    await ship(shipper, FIRST)
+    await book_all(meter)
+    copies.take_ledger()
+    await ship(shipper, THEN)
+    await book_all(meter)
+    copies.put_back_ledger()
+    await ship(shipper, LATER)
+    await book_all(meter)
+    assert (await stack.totals())["rows"] == FIRST + LATER
+
+
+async def test_a_ledger_put_back_and_booked_in_again_is_refused(
+    stack: Stack, copies: Copies
+) -> None:
+    """Its newest batch is there, earlier ones are not; without them no other ledger will do either."""
+    await put_back_ledger_and_book(stack, copies)
+    with pytest.raises(Refused, match=f"holds {FIRST + LATER} of the {FIRST + THEN + LATER} rows"):
+        await (await stack.meter()).step()
+    # The newer one again, which lacks what was booked in the older one.
+    copies.put_back_ledger()
+    with pytest.raises(Refused, match=f"holds {FIRST + THEN} of the {FIRST + THEN + LATER} rows"):
+        await (await stack.meter()).step()
+    await resync(stack)
+    await booked_once(stack, await stack.meter(**SOON), FIRST + THEN + LATER)
+
+
+async def test_a_checkpoint_of_before_rows_were_counted_counts_from_its_newest_batch(
+    stack: Stack, copies: Copies
+) -> None:
+    """The next batch makes it as good as any."""
+    shipper = await stack.shipper()
+    await ship(shipper, FIRST)
+    await book_all(await stack.meter())
+    uncounted = msgspec.structs.replace(
+        await stack.checkpoint(), proved_batch_ms=0, rows_since_proved=0
+    )
+    bucket = await stack.jetstream.key_value(subjects.CHECKPOINTS_BUCKET)
+    await bucket.put(subjects.checkpoint_key(0), encode(uncounted))
+    copies.take_ledger()
+    await ship(shipper, THEN)
+    await book_all(await stack.meter())
+    copies.put_back_ledger()
+    with pytest.raises(Refused, match=r"holds \d+ of the \d+ rows"):
+        await (await stack.meter()).step()
+
+
 async def put_back_ledger_and_checkpoint(stack: Stack, copies: Copies) -> PartitionMeter:
     """Behind the back of an owner that lives, and has read on."""
     shipper = await stack.shipper()
@@ -243,10 +294,21 @@ async def test_without_comparing_the_stores_what_was_shipped_anew_is_lost(
     else:
         await ship(await put_back_stream_and_ledger(stack, copies), LATER)
     without(Agreement, "with_stream", without_metering.any_stream)
-    without(ClickHouseLedger, "count", without_metering.any_ledger)
+    without(ClickHouseLedger, "rows_between", without_metering.any_ledger)
     meter = await stack.meter()
     assert not await meter.step()
     assert (await stack.totals())["rows"] == (0 if pair == "wiped" else FIRST)
+
+
+async def test_without_counting_what_the_ledger_holds_an_older_one_is_booked_in(
+    stack: Stack, copies: Copies, without: Without
+) -> None:
+    """What only the newer one held is in none, and the stream is not read again."""
+    await put_back_ledger_and_book(stack, copies)
+    without(ClickHouseLedger, "rows_between", without_metering.any_ledger)
+    meter = await stack.meter()
+    assert not await meter.step()
+    assert (await stack.totals())["rows"] == FIRST + LATER
 
 
 async def test_without_compare_and_set_an_owner_reads_on_where_it_was(

@@ -157,11 +157,20 @@ class ClickHouseLedger:
         if int(running):
             raise Unavailable(f"ClickHouse: an insert of batch {batch_id} is still running")
 
-    async def count(self, batch_id: str) -> int:
-        [[count]] = await self._clickhouse.rows(
-            "SELECT count() FROM entries WHERE batch_id = {batch:UUID}", batch=batch_id
+    async def rows_between(self, first_ms: int, last_ms: int) -> tuple[int, int]:
+        [[rows, of_last]] = await self._clickhouse.rows(
+            # The inner query is answered by the projection by_batch.
+            "SELECT sum(n), sumIf(n, batch_time = fromUnixTimestamp64Milli({last:Int64}, 'UTC')) "  # noqa: S608 - constants
+            f"FROM (SELECT {_BATCH_TIME} AS batch_time, count() AS n FROM entries "
+            "WHERE partition = {partition:UInt16} "
+            f"AND {_BATCH_TIME} >= fromUnixTimestamp64Milli({{first:Int64}}, 'UTC') "
+            f"AND {_BATCH_TIME} <= fromUnixTimestamp64Milli({{last:Int64}}, 'UTC') "
+            "GROUP BY batch_time)",
+            partition=str(self._partition),
+            first=str(first_ms),
+            last=str(last_ms),
         )
-        return int(count)
+        return int(rows), int(of_last)
 
     async def known(self, event_ids: Sequence[bytes], excluding: str) -> dict[bytes, Known]:
         known: dict[bytes, Known] = {}
@@ -197,7 +206,7 @@ class ClickHouseLedger:
         rows = await self._clickhouse.rows(
             # Answered by the projection by_batch: a row for every batch and incarnation.
             "SELECT incarnation, max(journal_offset), argMax(segment_no, journal_offset), "  # noqa: S608 - constants
-            f"toUnixTimestamp64Milli(max(insert_by)), toUnixTimestamp64Milli(max({_BATCH_TIME})) "
+            f"toUnixTimestamp64Milli(max(insert_by)), toUnixTimestamp64Milli(max({_BATCH_TIME})), count() "
             "FROM entries WHERE partition = {partition:UInt16} "
             f"AND {later if since_ms else 'true'} "
             "AND batch_id != {excluding:UUID} GROUP BY incarnation",
