@@ -166,6 +166,8 @@ async def _background(*loops: Coroutine[None, None, None]) -> AsyncIterator[None
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        while tasks:
+            for task in tasks:
+                task.cancel()
+            # Again, because a library's `wait_for` may drop one (Python 3.11).
+            _, tasks = await asyncio.wait(tasks, timeout=1.0)

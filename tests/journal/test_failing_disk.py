@@ -15,14 +15,17 @@ from typing import Any
 
 import pytest
 from journal.appending import payload
-from journal.conftest import Writer, open_journal, quick, segment_files, shipping, until
+from journal.conftest import PATIENT, Writer, open_journal, quick, segment_files, shipping, until
 from journal.reference_meter import ReferenceMeter
 from support.stores import NatsServer
 
+from contracts.checkpoint import Position
 from drill.failing import Order, Orders, give
 from drill.failing_calls import ADOPTING, ERRORS, INJECTED, MAKING, SHIPPING, WRITING
 from drill.interpreters import interpreter
+from gateway.adapters.nats_bus import NatsBus
 from gateway.ports import JournalUnavailable
+from gateway.recording import journal as journals
 from gateway.recording import lane as lanes
 
 
@@ -176,11 +179,54 @@ async def test_a_name_that_cannot_be_taken_back_hides_no_event(
     assert sorted(meter.payloads()) == sorted(kept)
 
 
-def _failing_for(call: Callable[..., None], is_due: Callable[[Any], bool]) -> Callable[..., None]:
-    def fail_or_call(target: Any, **options: Any) -> None:
+class DroppingBus(NatsBus):
+    """Drops a cancellation that comes while it asks, as `wait_for` of Python 3.11 does when the
+    answer comes in at the same moment."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.is_asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.dropped = 0
+
+    async def position(self, partition: int, incarnation: bytes) -> Position | None:
+        self.is_asked.set()
+        try:
+            await self.may_answer.wait()
+        except asyncio.CancelledError:
+            self.dropped += 1
+        return await super().position(partition, incarnation)
+
+
+async def test_a_lane_ships_on_when_the_end_of_its_shipper_was_dropped(
+    directory: Path, meter: ReferenceMeter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pump fails while the books are read: whoever reads them must not go on alone."""
+    monkeypatch.setattr(journals, "_TICK_S", 0.02)
+    async with DroppingBus.open(meter.url, ack_timeout_s=PATIENT) as bus:
+        journal = open_journal(directory, quick(journal_lanes=1))
+        journal.start(bus)
+        journal.lane().append(payload(0))
+        await meter.run_until(lambda: len(meter.payloads()) == 1)
+        bus.may_answer.clear()
+        bus.is_asked.clear()
+        journal.lane().append(payload(1))
+        await asyncio.wait_for(bus.is_asked.wait(), PATIENT)
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "pread", _failing_for(os.pread, lambda _: True))
+            journal.lane().append(payload(2))
+            await until(lambda: bus.dropped > 0)
+        bus.may_answer.set()
+        await meter.run_until(lambda: len(meter.payloads()) == 3)
+        await journal.stop(0)
+
+
+def _failing_for(call: Callable[..., Any], is_due: Callable[[Any], bool]) -> Callable[..., Any]:
+    def fail_or_call(target: Any, *arguments: Any, **options: Any) -> Any:
         if is_due(target):
             raise OSError(errno.EIO, "injected")
-        call(target, **options)
+        return call(target, *arguments, **options)
 
     return fail_or_call
 

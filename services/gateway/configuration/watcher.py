@@ -87,7 +87,8 @@ class Configuration:
         """Until another snapshot than `since` is in force, for so long at the most."""
         if self.snapshot is since:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait()
 
     def _take_late_targets(self) -> None:
         items, targets = self._targets.take_late()
@@ -120,10 +121,10 @@ class Configuration:
 
     async def _follow(self) -> None:
         while True:
-            try:
-                await asyncio.wait_for(self._wake.wait(), self._poll_interval_s)
-            except TimeoutError:
-                pass
+            # Not `wait_for`: that of Python 3.11 drops a cancellation that meets the event.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._poll_interval_s):
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 await self.refresh()

@@ -52,6 +52,9 @@ class Shipper:
                     group.create_task(pump.run()),
                     group.create_task(keep_synced(self.source, self._settings, pump.is_lagging)),
                 )
+                for task in others:
+                    # The group cancels us when one of them fails, and that may be dropped too.
+                    task.add_done_callback(lambda _: self.stop())
                 try:
                     await self._booking.follow()
                 finally:
