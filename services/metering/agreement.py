@@ -37,19 +37,23 @@ class Agreement:
         """The checkpoint with its newest batch as proved.
 
         Raises Refused when the ledger does not hold every row since the last one that was: it was
-        put back to an older state, and may have been booked in again since.
+        put back to an older state, and may have been booked in again since. Also when it does not
+        hold the newest, which is all that a checkpoint of an earlier build can say.
         """
         newest_ms, expected = checkpoint.newest_batch_ms, checkpoint.rows_since_proved
         if not newest_ms:
             return checkpoint
         rows, of_newest = await self._ledger.rows_between(checkpoint.proved_batch_ms, newest_ms)
-        if rows < expected:
+        if rows < expected or not of_newest:
             newest = dt.datetime.fromtimestamp(newest_ms / 1000, dt.UTC)
+            lacks = (
+                f"{expected - rows} of {expected} rows of" if rows < expected else "the newest of"
+            )
             raise Refused(
-                f"partition {checkpoint.partition}: the ledger holds {rows} of the {expected} rows "
-                f"of the last batches up to {newest:%Y-%m-%d %H:%M:%S} UTC, which are committed: "
-                "the ledger was restored to an older state. Put one back that holds them all, or "
-                f"run `tollway resync {checkpoint.partition}` to book from the stream what the "
+                f"partition {checkpoint.partition}: the ledger lacks {lacks} the last batches, "
+                f"committed up to {newest:%Y-%m-%d %H:%M:%S} UTC: the ledger was restored to an "
+                "older state. Put one back that holds them all, or run "
+                f"`tollway resync {checkpoint.partition}` to book from the stream what the "
                 "ledger does not hold"
             )
         return msgspec.structs.replace(

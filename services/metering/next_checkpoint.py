@@ -30,7 +30,13 @@ def after(
 
 
 def booked(checkpoint: Checkpoint, batch_id: str, rows: int) -> Checkpoint:
-    """With a batch of so many rows, which is its newest but when an older one was recovered."""
+    """With a batch of so many rows, which is its newest but when an older one was recovered.
+
+    One without rows, of which a recovering build could read nothing, is none: the ledger could not
+    be asked for it.
+    """
+    if not rows:
+        return checkpoint
     batch_ms = unix_ms(from_text(batch_id))
     rows_since_proved = checkpoint.rows_since_proved
     return msgspec.structs.replace(

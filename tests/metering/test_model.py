@@ -64,6 +64,7 @@ def test_a_checkpoint_store_wiped_or_rolled_back_leaves_net_effect_one(rounds: i
         schedule = Schedule(seed, fault_chance=0.05, transport_chance=0.1, store_chance=0.02)
         outcome = run(schedule)
         assert not outcome.violations, explain(schedule, outcome)
+        assert not outcome.refused, explain(schedule, outcome)
 
 
 @pytest.mark.long_form(short=800, long=8000)
@@ -96,6 +97,7 @@ def test_ids_made_by_clocks_that_go_astray_hide_no_batch(rounds: int) -> None:
         )
         outcome = run(schedule)
         assert not outcome.violations, explain(schedule, outcome)
+        assert not outcome.refused, explain(schedule, outcome)
         rebuilds += outcome.rebuilds
     assert rebuilds > rounds // 4
 
@@ -170,6 +172,7 @@ def test_requests_whose_lane_was_renewed_leave_net_effect_one(rounds: int) -> No
         schedule = Schedule(seed, fault_chance=0.05, transport_chance=0.1, has_renewed_lanes=True)
         outcome = run(schedule)
         assert not outcome.violations, explain(schedule, outcome)
+        assert not outcome.refused, explain(schedule, outcome)
 
 
 @pytest.mark.long_form(short=120, long=1200)

@@ -222,14 +222,26 @@ async def test_a_ledger_put_back_and_booked_in_again_is_refused(
 ) -> None:
     """Its newest batch is there, earlier ones are not; without them no other ledger will do either."""
     await put_back_ledger_and_book(stack, copies)
-    with pytest.raises(Refused, match=f"holds {FIRST + LATER} of the {FIRST + THEN + LATER} rows"):
+    with pytest.raises(Refused, match=f"lacks {THEN} of {FIRST + THEN + LATER} rows"):
         await (await stack.meter()).step()
     # The newer one again, which lacks what was booked in the older one.
     copies.put_back_ledger()
-    with pytest.raises(Refused, match=f"holds {FIRST + THEN} of the {FIRST + THEN + LATER} rows"):
+    with pytest.raises(Refused, match=f"lacks {LATER} of {FIRST + THEN + LATER} rows"):
         await (await stack.meter()).step()
     await resync(stack)
-    await booked_once(stack, await stack.meter(**SOON), FIRST + THEN + LATER)
+    meter = await stack.meter(**SOON)
+    await meter.open()
+    assert (await stack.checkpoint()).rows_since_proved == FIRST + THEN
+    await booked_once(stack, meter, FIRST + THEN + LATER)
+
+
+async def count_nothing(stack: Stack) -> None:
+    """A checkpoint of before rows were counted."""
+    uncounted = msgspec.structs.replace(
+        await stack.checkpoint(), proved_batch_ms=0, rows_since_proved=0
+    )
+    bucket = await stack.jetstream.key_value(subjects.CHECKPOINTS_BUCKET)
+    await bucket.put(subjects.checkpoint_key(0), encode(uncounted))
 
 
 async def test_a_checkpoint_of_before_rows_were_counted_counts_from_its_newest_batch(
@@ -239,16 +251,28 @@ async def test_a_checkpoint_of_before_rows_were_counted_counts_from_its_newest_b
     shipper = await stack.shipper()
     await ship(shipper, FIRST)
     await book_all(await stack.meter())
-    uncounted = msgspec.structs.replace(
-        await stack.checkpoint(), proved_batch_ms=0, rows_since_proved=0
-    )
-    bucket = await stack.jetstream.key_value(subjects.CHECKPOINTS_BUCKET)
-    await bucket.put(subjects.checkpoint_key(0), encode(uncounted))
+    await count_nothing(stack)
     copies.take_ledger()
     await ship(shipper, THEN)
     await book_all(await stack.meter())
     copies.put_back_ledger()
-    with pytest.raises(Refused, match=r"holds \d+ of the \d+ rows"):
+    with pytest.raises(Refused, match=f"lacks {THEN} of {FIRST + THEN} rows"):
+        await (await stack.meter()).step()
+
+
+async def test_a_checkpoint_of_before_rows_were_counted_knows_its_newest_batch(
+    stack: Stack, copies: Copies
+) -> None:
+    """A ledger without it is an older one, whatever else it holds."""
+    shipper = await stack.shipper()
+    await ship(shipper, FIRST)
+    await book_all(await stack.meter())
+    copies.take_ledger()
+    await ship(shipper, THEN)
+    await book_all(await stack.meter())
+    await count_nothing(stack)
+    copies.put_back_ledger()
+    with pytest.raises(Refused, match="lacks the newest of the last batches"):
         await (await stack.meter()).step()
 
 
@@ -314,8 +338,11 @@ async def test_without_counting_what_the_ledger_holds_an_older_one_is_booked_in(
 async def test_without_compare_and_set_an_owner_reads_on_where_it_was(
     stack: Stack, copies: Copies, without: Without
 ) -> None:
-    """What was booked after the copy is in neither store, and nobody reads it again."""
+    """What was booked after the copy is in neither store, and nobody reads it again. The next look
+    refuses: another protection."""
     without(NatsCheckpoints, "write", without_metering.no_compare_and_set)
     meter = await put_back_ledger_and_checkpoint(stack, copies)
     await book_all(meter)
     assert (await stack.totals())["rows"] == FIRST + LATER
+    with pytest.raises(Refused, match=f"lacks {THEN} of {FIRST + THEN + LATER} rows"):
+        await (await stack.meter()).step()

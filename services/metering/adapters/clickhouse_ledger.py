@@ -170,7 +170,8 @@ class ClickHouseLedger:
             first=str(first_ms),
             last=str(last_ms),
         )
-        return int(rows), int(of_last)
+        # Null in a profile with aggregate_functions_null_for_empty.
+        return int(rows or 0), int(of_last or 0)
 
     async def known(self, event_ids: Sequence[bytes], excluding: str) -> dict[bytes, Known]:
         known: dict[bytes, Known] = {}
