@@ -6,6 +6,9 @@ UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Also where the shell forbids it bytecode is kept: a run of the tests starts some 800 Pythons, and
+# each would compile everything that it imports.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help
 help: ## list the targets
