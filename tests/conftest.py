@@ -12,13 +12,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from clickhouse_connect.driver.client import Client
 from hypothesis import HealthCheck, settings
 from support.servers import RunningServer, run_apart
 from support.stores import (
     ClickHouseDatabase,
     NatsServer,
     PostgresDatabase,
-    clickhouse_client,
     copied,
     migrated,
     migrated_postgres,
@@ -111,14 +111,21 @@ def _clickhouse_template(clickhouse_process: RunningServer) -> ClickHouseDatabas
     return migrated(clickhouse_process.url, "template")
 
 
+@pytest.fixture(scope="session")
+def _clickhouse_client(_clickhouse_template: ClickHouseDatabase) -> Iterator[Client]:
+    client = _clickhouse_template.client()
+    yield client
+    client.close()
+
+
 @pytest.fixture
-def clickhouse(_clickhouse_template: ClickHouseDatabase) -> Iterator[ClickHouseDatabase]:
+def clickhouse(
+    _clickhouse_template: ClickHouseDatabase, _clickhouse_client: Client
+) -> Iterator[ClickHouseDatabase]:
     """A migrated database of the test's own: `.url`, `.database`, `.client()`."""
     database = f"t_{secrets.token_hex(6)}"
-    yield copied(_clickhouse_template, database)
-    client = clickhouse_client(_clickhouse_template.url)
-    client.command(f"DROP DATABASE {database} SYNC")
-    client.close()
+    yield copied(_clickhouse_template, database, _clickhouse_client)
+    _clickhouse_client.command(f"DROP DATABASE {database} SYNC")
 
 
 @pytest.fixture

@@ -77,16 +77,17 @@ def migrated(url: str, database: str) -> ClickHouseDatabase:
     return ClickHouseDatabase(url, database)
 
 
-def copied(template: ClickHouseDatabase, database: str) -> ClickHouseDatabase:
-    """Makes a database with the tables of another, without their rows: a tenth of migrating."""
-    client = template.client()
+def copied(template: ClickHouseDatabase, database: str, client: Client) -> ClickHouseDatabase:
+    """Makes a database with the tables of another, without their rows: a tenth of migrating.
+
+    `client` is the template's: making one takes as long as a table.
+    """
     client.command(f"CREATE DATABASE {database}")
     for (table,) in client.query("SHOW TABLES").result_rows:
         client.command(f"CREATE TABLE {database}.{table} AS {template.database}.{table}")
     client.command(
         f"INSERT INTO {database}.schema_migrations SELECT * FROM {template.database}.schema_migrations"
     )
-    client.close()
     return ClickHouseDatabase(template.url, database)
 
 
