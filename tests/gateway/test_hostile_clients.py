@@ -252,9 +252,11 @@ async def test_a_stop_answers_those_who_have_nothing_yet(
             writer.write(BODY[:-4])
             async with asyncio.timeout(60):
                 await provider.was_asked.wait()
-            status = await asyncio.to_thread(gateway.stop)
+            stopping = asyncio.create_task(asyncio.to_thread(gateway.stop))
             answers = [await waiting, await answer_from(reader)]
+            # The gateway waits some seconds for who still sends what was refused.
             writer.close()
+            status = await stopping
     finally:
         gateway.kill()
 
