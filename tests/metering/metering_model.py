@@ -553,13 +553,13 @@ class Owner:
             self.arrow = None
 
     def is_ready(self) -> bool:
-        now_ms = self.world.now_ms
-        until_ms = self.arrow.until_ms if isinstance(self.arrow, Sleep) else 0
-        return max(until_ms, self.paused_until_ms) <= now_ms
+        return self.wakes_at_ms() <= self.world.now_ms
 
     def wakes_at_ms(self) -> int:
-        until_ms = self.arrow.until_ms if isinstance(self.arrow, Sleep) else 0
-        return max(until_ms, self.paused_until_ms)
+        arrow = self.arrow
+        if isinstance(arrow, Sleep) and arrow.until_ms > self.paused_until_ms:
+            return arrow.until_ms
+        return self.paused_until_ms
 
     def do(self, fault: str = "") -> None:
         """Let the current arrow happen, or not."""
@@ -797,14 +797,8 @@ def run(schedule: Schedule, *, arrows_max: int = 4_000) -> Outcome:
                 fault = rng.choice(
                     FAULTS + (INSERT_FAULTS * 3 if isinstance(owner.arrow, Insert) else ())
                 )
-            # An older checkpoint is told by rows it does not know. One that is put there while an
-            # insert of its lost future is still on the way cannot be told: stop metering first.
-            # Recovery looks at the batch, then inserts what is missing: so from there on as well.
-            is_still = not world.late and not any(
-                isinstance(o.arrow, Insert) or (o.arrow and o.arrow.name == "ledger.batch")
-                for o in owners
-            )
-            if not is_calm and is_still and rng.random() < schedule.store_chance:
+            # Asked at every arrow otherwise, and of no use where nothing is shaken any more.
+            if not is_calm and _is_still(world, owners) and rng.random() < schedule.store_chance:
                 _shake_store(world, rng, schedule)
             # A row that takes another back must not find it gone: between a batch's look-up and its
             # insert, a ledger that was put back is one of which a row's opposite is left alone.
@@ -839,8 +833,19 @@ def run(schedule: Schedule, *, arrows_max: int = 4_000) -> Outcome:
     )
 
 
+def _is_still(world: World, owners: list[Owner]) -> bool:
+    # An older checkpoint is told by rows it does not know. One that is put there while an insert of
+    # its lost future is still on the way cannot be told: stop metering first. Recovery looks at the
+    # batch, then inserts what is missing: so from there on as well.
+    return not world.late and not any(
+        isinstance(o.arrow, Insert) or (o.arrow and o.arrow.name == "ledger.batch") for o in owners
+    )
+
+
 def land_what_is_late(world: World) -> None:
     """Inserts that lived on in a thread of their own."""
+    if not world.late:
+        return
     due = [effect for at_ms, effect in world.late if at_ms <= world.now_ms]
     world.late = [(at_ms, effect) for at_ms, effect in world.late if at_ms > world.now_ms]
     for effect in due:
