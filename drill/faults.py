@@ -158,11 +158,14 @@ def is_stopped(pid: int) -> bool:
 async def reset(proxy: Proxy, times: int, chance: random.Random) -> str:
     """Cut every connection, some times in a row while they come back.
 
-    What the server did in the last moments before is done, and nobody hears of it.
+    What was said in the last moments before is lost: by turns what the server answered, which is
+    done, and what the clients asked for, which is not.
     """
     ended = 0
-    for _ in range(times):
-        with proxy.unheard():
+    silences = [proxy.unheard, proxy.untold]
+    chance.shuffle(silences)
+    for number in range(times):
+        with silences[number % 2]():
             await asyncio.sleep(chance.uniform(0.0, 0.5))
             ended += proxy.reset()
         await asyncio.sleep(chance.uniform(0.1, 0.6))

@@ -60,7 +60,7 @@ PROOFS: Final[Sequence[Proof]] = (
         stages.fault("long pause metering-consumer", times=4),
         _DOUBLED,
     ),
-    Proof("reset nats", _SENT_AGAIN, stages.fault("reset nats", times=3), _LOST),
+    Proof("reset nats", _SENT_AGAIN, stages.fault("reset nats", times=6), _LOST),
     Proof("reset nats", _ONCE, stages.fault("reset nats", times=6), _DOUBLED, stages.LONG_PARCELS),
     Proof("reset clickhouse", _LOOKED_FOR, stages.reset_at_insert, _LOST),
     Proof("cut insert before", _LOOKED_FOR, stages.fault("cut insert before"), _LOST),

@@ -54,6 +54,8 @@ class Proxy:
         self._seam: Seam | None = None
         self.is_heard = asyncio.Event()
         self.is_heard.set()
+        self.is_told = asyncio.Event()
+        self.is_told.set()
 
     async def start(self) -> None:
         """Listen. Raises OSError."""
@@ -82,6 +84,15 @@ class Proxy:
             yield
         finally:
             self.is_heard.set()
+
+    @contextlib.contextmanager
+    def untold(self) -> Iterator[None]:
+        """While the block lasts what the clients say stays here."""
+        self.is_told.clear()
+        try:
+            yield
+        finally:
+            self.is_told.set()
 
     def arm(self, seam: Seam) -> Seam:
         """Stop the next insert of ledger entries at these seams, once."""
@@ -181,8 +192,7 @@ class _Connection:
                 if not await self._step(seam.after):
                     self._cut()
                     return
-            if not is_request:
-                await self._proxy.is_heard.wait()
+            await (self._proxy.is_told if is_request else self._proxy.is_heard).wait()
             writer.write(piece)
             await writer.drain()
 
