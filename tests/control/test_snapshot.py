@@ -245,6 +245,35 @@ async def test_a_database_put_back_and_written_to_since_is_read_anew(url):
         assert await source.fingerprint() == (revision, configuration.snapshot.fingerprint)
 
 
+class FailingOnce(PostgresConfiguration):
+    """Its first attempt to listen fails."""
+
+    has_failed = False
+
+    async def listen(self, wake):
+        if not self.has_failed:
+            self.has_failed = True
+            raise ConnectionResetError
+        return await super().listen(wake)
+
+
+async def test_a_database_put_back_before_anybody_listened_is_read_anew(url):
+    """The first attempt to listen failed: nobody knows what became of it since it was read."""
+    database = GatewaySettings(postgres_url=Secret(url))
+    async with open_pool(database) as pool:
+        configuration = Configuration(FailingOnce(pool, database), no_target, 60)
+        await configuration.refresh()
+        await pool.execute("DELETE FROM configuration_items WHERE kind = 'key' AND id = '1'")
+        following = asyncio.create_task(configuration.run())
+        try:
+            async with asyncio.timeout(60):
+                while "1" in configuration.snapshot.principal_by_key_id:
+                    await configuration.wait_for_change(configuration.snapshot, 1)
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
+
+
 async def test_what_no_notification_announced_is_found_by_polling(url):
     """The backstop of a connection that is lost and does not know it."""
     database = GatewaySettings(postgres_url=Secret(url))

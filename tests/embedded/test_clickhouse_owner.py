@@ -321,9 +321,12 @@ def test_asked_to_stop_it_finishes_what_runs(clickhouse_server: RunningServer) -
 def test_it_stops_whichever_of_its_threads_is_told(clickhouse_server: RunningServer) -> None:
     """A signal may come in beside the main thread, which then waits on for clients undisturbed."""
     pid = clickhouse_server.pid
-    other = max(int(each.name) for each in Path(f"/proc/{pid}/task").iterdir())
-    assert other != pid
-    assert ctypes.CDLL(None).tgkill(pid, other, signal.SIGTERM) == 0
+    others = [
+        int(each.name) for each in Path(f"/proc/{pid}/task").iterdir() if each.name != str(pid)
+    ]
+    # One that is about to end may take its signal with it.
+    told = [ctypes.CDLL(None).tgkill(pid, other, signal.SIGTERM) for other in others]
+    assert 0 in told
     assert clickhouse_server.ended() == 0
 
 

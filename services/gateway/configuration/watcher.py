@@ -112,11 +112,11 @@ class Configuration:
                 lost = await self._source.listen(self._wake.set)
                 # What changed while nobody listened was not announced to us.
                 self._is_doubtful |= is_again
-                is_again = True
                 self._wake.set()
                 await lost
             except Exception as error:  # noqa: BLE001 - any failure of the store means: try again
                 log.warning("configuration.listen_failed error=%r", error)
+            is_again = True
             await asyncio.sleep(min(1.0, self._poll_interval_s))
 
     async def _follow(self) -> None:
