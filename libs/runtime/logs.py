@@ -180,20 +180,21 @@ class RotatedFile:
         while content:
             room = bytes_max - self._bytes
             fits = len(content) if len(content) <= room else content.rfind(b"\n", 0, room) + 1
-            if fits == 0 and self._bytes:
-                self._rotate()
-                continue
-            part, content = content[: fits or room], content[fits or room :]
             try:
+                if self._file.closed or (fits == 0 and self._bytes):
+                    self._rotate()
+                    continue
+                part, content = content[: fits or room], content[fits or room :]
                 self._bytes += self._file.write(part) or 0
             except OSError:
                 # A log must not take down what it describes.
                 return
 
     def _rotate(self) -> None:
+        # Closed until all of it is done: what fails is tried again at the next write.
         self._file.close()
         kept = max(1, self._settings.log_files_max)
-        for number in range(kept - 1, 0, -1):
+        for number in range(kept - 1 if self._path.exists() else 0, 0, -1):
             older = self._numbered(number)
             newer = self._numbered(number - 1)
             if newer.exists():

@@ -55,7 +55,11 @@ async def _tell(worker: DataWorker, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         snapshot = worker.configuration.snapshot
-        write_atomically(path, msgspec.json.encode(_state(worker)))
+        try:
+            write_atomically(path, msgspec.json.encode(_state(worker)))
+        except OSError as error:
+            # A full disk is over some time; what is told then must not be what was.
+            log.error("the worker's state cannot be written: %s", error)
         await asyncio.sleep(STATE_INTERVAL_MIN_S)
         await worker.configuration.wait_for_change(snapshot, STATE_INTERVAL_S)
 

@@ -215,7 +215,11 @@ class Consumer:
             dict(self._held.states()),
         )
         path = consumer_state_path(self._settings.data_path, self._number)
-        write_atomically(path, msgspec.json.encode(state))
+        try:
+            write_atomically(path, msgspec.json.encode(state))
+        except OSError as error:
+            # A full disk is over some time; what is told then must not be what was.
+            self._log.error("state.not_written", error=str(error))
 
 
 async def _resign(members: NatsMembers) -> None:

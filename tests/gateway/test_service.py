@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
@@ -292,3 +293,18 @@ def test_admin_requests_that_are_wrong_get_admin_errors(gateway):
         assert got.status_code == 400
         assert set(got.json()) == {"type", "title", "status", "detail", "instance"}
         assert got.json()["type"] == kind
+
+
+def test_a_worker_tells_again_when_it_can_write(configured):
+    """While the disk takes nothing its word is an old one; that must end with the cause."""
+    run = configured.data_dir / "run"
+    away = run.with_name("run-away")
+    run.rename(away)
+    time.sleep(3)
+    away.rename(run)
+    [path] = run.glob("gateway-worker-*.state.json")
+    then = path.stat().st_mtime_ns
+    deadline = time.monotonic() + 60
+    while path.stat().st_mtime_ns == then:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

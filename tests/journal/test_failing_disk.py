@@ -15,7 +15,16 @@ from typing import Any
 
 import pytest
 from journal.appending import payload
-from journal.conftest import PATIENT, Writer, open_journal, quick, segment_files, shipping, until
+from journal.conftest import (
+    PATIENT,
+    Writer,
+    now_ms,
+    open_journal,
+    quick,
+    segment_files,
+    shipping,
+    until,
+)
 from journal.reference_meter import ReferenceMeter
 from support.stores import NatsServer
 
@@ -27,6 +36,9 @@ from gateway.adapters.nats_bus import NatsBus
 from gateway.ports import JournalUnavailable
 from gateway.recording import journal as journals
 from gateway.recording import lane as lanes
+from gateway.recording.counts import Counts, Usage
+from gateway.recording.incarnation import Incarnation
+from gateway.recording.pump import Pump
 
 
 class Disk:
@@ -220,6 +232,69 @@ async def test_a_lane_ships_on_when_the_end_of_its_shipper_was_dropped(
         bus.may_answer.set()
         await meter.run_until(lambda: len(meter.payloads()) == 3)
         await journal.stop(0)
+
+
+class HeldBus(NatsBus):
+    """What it publishes is acknowledged when it may be; a cancellation that comes then is dropped,
+    as by `wait_for` of Python 3.11."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.waiting = 0
+        self.published = 0
+
+    async def publish(self, subject: str, content: bytes, headers: dict[str, str]) -> None:
+        await super().publish(subject, content, headers)
+        self.waiting += 1
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.may_answer.wait()
+        self.waiting -= 1
+        self.published += 1
+
+
+@pytest.mark.parametrize("says", ["go back", "stop"])
+async def test_what_a_pump_is_told_while_it_probes_is_done(
+    directory: Path, meter: ReferenceMeter, says: str
+) -> None:
+    """Nothing is left to send when the answer comes: it must not go to sleep over what it was told."""
+    async with HeldBus.open(meter.url, ack_timeout_s=PATIENT) as bus:
+        directory.mkdir()
+        await until(lambda: bus.is_connected)
+        sources: list[Incarnation] = []
+        settings, counts = quick(), Counts()
+        lane = lanes.Lane(
+            directory,
+            0,
+            1 << 20,
+            1 << 20,
+            Usage(1 << 30),
+            counts,
+            now_ms,
+            os.urandom,
+            sources.append,
+        )
+        lane.append(payload(0))
+        [source] = sources
+        pump = Pump(source, bus, settings, counts)
+        running = asyncio.create_task(pump.run())
+        await until(lambda: pump.next == source.end)
+        bus.may_answer.clear()
+        pump.probe()
+        await until(lambda: bus.waiting == 1)
+        published = bus.published
+        if says == "go back":
+            pump.rewind(0)
+            bus.may_answer.set()
+            await until(lambda: bus.published == published + 2)
+        pump.is_stopped = True
+        pump.nudge()
+        running.cancel()
+        bus.may_answer.set()
+        done, _ = await asyncio.wait([running], timeout=PATIENT)
+        assert done
+        source.close()
 
 
 def _failing_for(call: Callable[..., Any], is_due: Callable[[Any], bool]) -> Callable[..., Any]:

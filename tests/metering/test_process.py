@@ -95,6 +95,27 @@ async def has_booked(stack: Stack, count: int) -> bool:
     return (await stack.totals())["requests"] == count
 
 
+async def test_a_consumer_tells_again_when_it_can_write(consumers: Consumers) -> None:
+    """While the disk takes nothing its word is an old one; that must end with the cause."""
+    consumers.start(1)
+
+    async def has_told() -> bool:
+        return consumers.state(1) is not None
+
+    await eventually(has_told)
+    run = consumers.data_dir / "run"
+    away = run.with_name("run-away")
+    run.rename(away)
+    await asyncio.sleep(3)
+    away.rename(run)
+    then = consumers.state(1)
+
+    async def tells_again() -> bool:
+        return consumers.state(1) != then
+
+    await eventually(tells_again)
+
+
 async def test_consumers_share_partitions_and_hand_over_when_one_stops(
     stack: Stack, consumers: Consumers
 ) -> None:

@@ -1,6 +1,8 @@
 """Log lines: one each, fields kept apart, never a secret or a body."""
 
+import errno
 import logging
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -99,3 +101,23 @@ def test_a_line_longer_than_a_file_is_cut_not_lost(tmp_path):
     file.close()
 
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) == 25
+
+
+def test_a_rotation_that_fails_is_tried_again(tmp_path, monkeypatch):
+    """What describes the trouble must not end by it, nor stay silent when it is over."""
+    file = RotatedFile(tmp_path / "x.log", LogFileSettings(log_file_bytes_max=10, log_files_max=3))
+    file.write(b"first\n")
+    with monkeypatch.context() as disk:
+        for name in ("open", "replace"):
+            disk.setattr(Path, name, _refused)
+            file.write(b"second\n")
+            file.write(b"third\n")
+    file.write(b"fourth\n")
+    file.close()
+
+    assert tail(tmp_path / "x.log", 9) == ["fourth"]
+    assert tail(tmp_path / "x.log.1", 9) == ["first"]
+
+
+def _refused(*_arguments, **_options):
+    raise OSError(errno.ENOSPC, "no space")

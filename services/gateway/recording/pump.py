@@ -171,6 +171,9 @@ class Pump:
     async def _wait_for_news(self) -> None:
         source = self.source
         self._has_news.clear()
+        if self.is_stopped or self._rewind_to is not None or self._is_probe_due:
+            # Said while the turn waited for something else.
+            return
         source.wake = self._has_news.set
         await self._has_news.wait()
         source.wake = None
