@@ -39,6 +39,15 @@ class Seam:
         self.passed = asyncio.Event()
 
 
+@contextlib.contextmanager
+def _shut(gate: asyncio.Event) -> Iterator[None]:
+    gate.clear()
+    try:
+        yield
+    finally:
+        gate.set()
+
+
 class Proxy:
     """Stands before one server; connections come and go, the port stays."""
 
@@ -52,10 +61,10 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._seam: Seam | None = None
-        self.is_heard = asyncio.Event()
-        self.is_heard.set()
-        self.is_told = asyncio.Event()
-        self.is_told.set()
+        self._is_heard = asyncio.Event()
+        self._is_heard.set()
+        self._is_told = asyncio.Event()
+        self._is_told.set()
 
     async def start(self) -> None:
         """Listen. Raises OSError."""
@@ -76,23 +85,17 @@ class Proxy:
         self._writers.clear()
         return len(writers)
 
-    @contextlib.contextmanager
-    def unheard(self) -> Iterator[None]:
+    def unheard(self) -> contextlib.AbstractContextManager[None]:
         """While the block lasts the server does what it is told, and its answers stay here."""
-        self.is_heard.clear()
-        try:
-            yield
-        finally:
-            self.is_heard.set()
+        return _shut(self._is_heard)
 
-    @contextlib.contextmanager
-    def untold(self) -> Iterator[None]:
+    def untold(self) -> contextlib.AbstractContextManager[None]:
         """While the block lasts what the clients say stays here."""
-        self.is_told.clear()
-        try:
-            yield
-        finally:
-            self.is_told.set()
+        return _shut(self._is_told)
+
+    async def may_pass(self, *, is_request: bool) -> None:
+        """Wait while this direction is held up."""
+        await (self._is_told if is_request else self._is_heard).wait()
 
     def arm(self, seam: Seam) -> Seam:
         """Stop the next insert of ledger entries at these seams, once."""
@@ -192,7 +195,7 @@ class _Connection:
                 if not await self._step(seam.after):
                     self._cut()
                     return
-            await (self._proxy.is_told if is_request else self._proxy.is_heard).wait()
+            await self._proxy.may_pass(is_request=is_request)
             writer.write(piece)
             await writer.drain()
 

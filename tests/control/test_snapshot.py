@@ -219,6 +219,12 @@ async def test_the_database_works_out_the_same_fingerprint(url):
         assert await source.fingerprint() != (snapshot.revision, snapshot.fingerprint)
 
 
+async def until_gone(configuration: Configuration, key_id: str) -> None:
+    async with asyncio.timeout(60):
+        while key_id in configuration.snapshot.principal_by_key_id:
+            await configuration.wait_for_change(configuration.snapshot, 1)
+
+
 async def test_a_database_put_back_and_written_to_since_is_read_anew(url):
     """Its revisions go on from an older one, so that they alone do not tell."""
     database = GatewaySettings(postgres_url=Secret(url))
@@ -235,9 +241,7 @@ async def test_a_database_put_back_and_written_to_since_is_read_anew(url):
         try:
             while not await pool.fetch(KILL_LISTENERS):  # noqa: ASYNC110 - it is another process
                 await asyncio.sleep(0.02)
-            async with asyncio.timeout(60):
-                while "1" in configuration.snapshot.principal_by_key_id:
-                    await configuration.wait_for_change(configuration.snapshot, 1)
+            await until_gone(configuration, "1")
         finally:
             following.cancel()
             await asyncio.wait([following])
@@ -266,9 +270,7 @@ async def test_a_database_put_back_before_anybody_listened_is_read_anew(url):
         await pool.execute("DELETE FROM configuration_items WHERE kind = 'key' AND id = '1'")
         following = asyncio.create_task(configuration.run())
         try:
-            async with asyncio.timeout(60):
-                while "1" in configuration.snapshot.principal_by_key_id:
-                    await configuration.wait_for_change(configuration.snapshot, 1)
+            await until_gone(configuration, "1")
         finally:
             following.cancel()
             await asyncio.wait([following])
